@@ -1,0 +1,76 @@
+import type { AuditEntry } from "./audit.ts";
+import type { Page, PageRequest } from "./store.ts";
+
+export interface TokenRow {
+  readonly id: string;
+  readonly identity: string;
+  readonly createdBy: string;
+  readonly createdAt: number;
+  readonly expiresAt: number;
+  readonly spentAt: number | null;
+  /** Serial of the leaf it was spent on. */
+  readonly spentOn: string | null;
+  readonly revokedAt: number | null;
+}
+
+export type RequestState = "pending" | "issued" | "denied";
+
+/** An enrollment that waits, or waited, for an operator. */
+export interface RequestRow {
+  /** 128 random bits, hex. */
+  readonly id: string;
+  readonly state: RequestState;
+  /** SPKI fingerprint. */
+  readonly key: string;
+  readonly csr: Uint8Array;
+  readonly claim: string | null;
+  /** Names the CSR asks for, for the operator to see. */
+  readonly askedNames: readonly string[];
+  readonly address: string;
+  readonly createdAt: number;
+  readonly expiresAt: number;
+  /** Chosen by the operator who approved. */
+  readonly identity: string | null;
+  readonly serial: string | null;
+  readonly decidedBy: string | null;
+  readonly decidedAt: number | null;
+}
+
+export interface GrantRow {
+  readonly id: string;
+  readonly identity: string;
+  readonly createdBy: string;
+  readonly createdAt: number;
+  readonly expiresAt: number;
+  readonly spentAt: number | null;
+}
+
+export interface EnrollmentStore {
+  createToken(token: TokenRow & { readonly secretHash: string }, audit: readonly AuditEntry[]): Promise<void>;
+  /** By SHA-256 (hex) of the token's secret. */
+  findToken(secretHash: string): Promise<TokenRow | null>;
+  listTokens(page: PageRequest & { readonly identity?: string }): Promise<Page<TokenRow>>;
+  /** Throws AppError `not-found`; an already spent or revoked one is left as it is. */
+  revokeToken(id: string, at: number, audit: readonly AuditEntry[]): Promise<void>;
+
+  /**
+   * One open request per key: an unexpired one for the same key is returned instead of the new one. Expired ones are dropped on the way.
+   * Throws AppError `rate-limited` when `maxOpen` requests, or `maxOpenPerAddress` from this address, are pending.
+   */
+  openRequest(
+    request: RequestRow,
+    limits: { readonly maxOpen: number; readonly maxOpenPerAddress: number },
+    audit: readonly AuditEntry[],
+  ): Promise<RequestRow>;
+  /** Null also when it has expired by `now`. */
+  findRequest(id: string, now: number): Promise<RequestRow | null>;
+  findRequestByKey(key: string, now: number): Promise<RequestRow | null>;
+  listRequests(page: PageRequest & { readonly state?: RequestState; readonly now: number }): Promise<Page<RequestRow>>;
+  countPendingRequests(now: number): Promise<number>;
+  /** pending → denied. StaleBasis when it is no longer pending. (Approval is part of `recordIssuance`, by `basis.requestId`.) */
+  denyRequest(id: string, decidedBy: string, at: number, audit: readonly AuditEntry[]): Promise<void>;
+
+  createGrant(grant: GrantRow, audit: readonly AuditEntry[]): Promise<void>;
+  /** Unspent and unexpired. */
+  findOpenGrant(identity: string, now: number): Promise<GrantRow | null>;
+}

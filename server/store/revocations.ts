@@ -1,0 +1,58 @@
+import type { AuditEntry } from "./audit.ts";
+import type { CrlRecord } from "./issuers.ts";
+
+/** RFC 5280 §5.3.1 names that Newleaf uses. */
+export type RevocationReason =
+  | "unspecified"
+  | "keyCompromise"
+  | "cACompromise"
+  | "affiliationChanged"
+  | "superseded"
+  | "cessationOfOperation"
+  | "certificateHold"
+  | "privilegeWithdrawn";
+
+export interface RevocationRecord {
+  readonly issuerId: string;
+  readonly serial: string;
+  readonly reason: RevocationReason;
+  readonly revokedAt: number;
+  /** Of the revoked certificate: its entry stays on the CRL until one CRL after this has carried it. */
+  readonly notAfter: number;
+}
+
+/** One act of revoking, all or nothing. */
+export interface RevocationAct {
+  /** New, or replacing an earlier record of the same serial (hold → final, any → keyCompromise). Leaf state becomes `held` or `revoked`. */
+  readonly records: readonly RevocationRecord[];
+  /** The reason each serial had when this was decided (null: not revoked); a difference is StaleBasis. */
+  readonly basis: ReadonlyMap<string, RevocationReason | null>;
+  /** SPKI fingerprints never to be accepted again. */
+  readonly blockKeys: readonly string[];
+  /** Lineages that end with this. */
+  readonly endLineages: readonly string[];
+  /** CRLs that contain the records, when their issuers' keys are at hand. */
+  readonly crls: readonly CrlRecord[];
+  readonly audit: readonly AuditEntry[];
+}
+
+export interface HoldRelease {
+  readonly serial: string;
+  readonly at: number;
+  readonly crls: readonly CrlRecord[];
+  readonly audit: readonly AuditEntry[];
+}
+
+export interface RevocationStore {
+  revoke(act: RevocationAct): Promise<void>;
+  /** held → the state it had before. StaleBasis when it is not held any more. */
+  releaseHold(release: HoldRelease): Promise<void>;
+  /**
+   * What a CRL of this issuer issued at `thisUpdate` must list, ordered by serial: every revocation whose certificate had not expired by the
+   * thisUpdate of the newest stored CRL (RFC 5280 §3.3: each is on one CRL after its notAfter).
+   */
+  listRevocations(issuerId: string): Promise<readonly RevocationRecord[]>;
+  /** Issuers with a revocation newer than their newest CRL. */
+  listStaleCrlIssuers(): Promise<readonly string[]>;
+  isKeyBlocked(key: string): Promise<boolean>;
+}

@@ -1,0 +1,23 @@
+import { createHash, createPublicKey, type KeyObject } from "node:crypto";
+
+const pattern = /^sha256:[0-9a-f]{64}$/;
+
+/** `sha256:` and hex of the SHA-256 of DER bytes: over a SubjectPublicKeyInfo for keys, over the whole DER for certificates. */
+export function fingerprint(der: Uint8Array): string {
+  return `sha256:${createHash("sha256").update(der).digest("hex")}`;
+}
+
+/** SPKI fingerprint of a public or private key. */
+export function keyFingerprint(key: KeyObject): string {
+  return fingerprint(spkiOf(key));
+}
+
+/** DER SubjectPublicKeyInfo of a public or private key. */
+export function spkiOf(key: KeyObject): Buffer {
+  const publicKey = key.type === "private" ? createPublicKey(key) : key;
+  return publicKey.export({ type: "spki", format: "der" });
+}
+
+export function isFingerprint(text: string): boolean {
+  return pattern.test(text);
+}
