@@ -1,0 +1,35 @@
+import { accessSync, constants } from "node:fs";
+import { delimiter, join } from "node:path";
+
+/** Debian package by program, where the names differ. */
+const packageOf: Readonly<Record<string, string>> = {};
+
+/** nginx and haproxy live in /usr/sbin, which is not on a normal user's PATH. */
+const places = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin", "/sbin"];
+
+/**
+ * For the `skip` option of a test that needs programs: false when all are there, else the line that says what to install.
+ * @throws Error when one is missing and CI is set: there a skipped test would be a test that nobody runs
+ */
+export function needs(...programs: readonly string[]): string | false {
+  const missing = programs.filter((program) => findProgram(program) === null);
+  if (missing.length === 0) return false;
+  const line = `needs ${missing.join(", ")}: apt-get install ${missing.map((name) => packageOf[name] ?? name).join(" ")}`;
+  if (process.env["CI"] !== undefined) throw new Error(line);
+  return line;
+}
+
+/** The absolute path of a program, or null. */
+export function findProgram(name: string): string | null {
+  for (const place of places) {
+    if (place === "") continue;
+    const path = join(place, name);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      continue;
+    }
+  }
+  return null;
+}
