@@ -1,17 +1,13 @@
+import type { Names } from "@newleaf/shared/names";
 import type { AuditEntry } from "./audit.ts";
 import type { Page, PageRequest } from "./store.ts";
+
+export type { Names };
 
 /** `service` is the service's own certificates; no identity of the inventory may have it. */
 export type Profile = "agent" | "gateway" | "operator" | "service";
 export type IdentityState = "active" | "suspended" | "removed";
 export type Role = "viewer" | "approver" | "operator" | "admin";
-
-export interface Names {
-  readonly dns: readonly string[];
-  readonly ip: readonly string[];
-  readonly uri: readonly string[];
-  readonly email: readonly string[];
-}
 
 /** The inventory's side of an identity: what inventory.yml says. */
 export interface IdentityEntry {
