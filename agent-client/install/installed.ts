@@ -1,4 +1,13 @@
-import { InstallError, type Target } from "./target.ts";
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { lstat, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fingerprint } from "@newleaf/shared/fingerprint";
+import { pemDecode } from "@newleaf/shared/pem";
+import type { FileName } from "./material.ts";
+import { resolveOwner } from "./owner.ts";
+import { fileMode } from "./stage.ts";
+import { currentLink, systemCode, type Target, versionPath } from "./target.ts";
+import { confirmedMarker, faultsOf, hasMarker, linkedVersion, quarantineMarker, readRecord } from "./version.ts";
 
 /** What is on disk through `current`, as a proxy that opens the files now would find it. */
 export interface Installed {
@@ -14,12 +23,101 @@ export interface Installed {
   /** Seen served (see `confirm`). */
   readonly confirmed: boolean;
   readonly quarantined: boolean;
-  /** Nothing in `problems`: every file asked for is there, unaltered, with the right mode and owner. */
+  /** Nothing in `problems`: every file asked for is there, unaltered, a pair, with the right mode and owner. */
   readonly complete: boolean;
+  /** One sentence each. */
   readonly problems: readonly string[];
 }
 
-/** Null when nothing is installed. Changes nothing. @throws InstallError when the directory cannot be read */
+/** Where the leaf is looked for, the first that the target asks for. */
+const leafFiles: readonly FileName[] = ["cert.pem", "fullchain.pem", "combined.pem"];
+const keyFiles: readonly FileName[] = ["key.pem", "combined.pem"];
+
+/**
+ * What is installed now; changes nothing. Null when nothing usable is: no `current`, a `current` that leads nowhere, or a
+ * version of which not even the leaf can be told.
+ * @throws InstallError when the directory cannot be read, or `current` is something the agent did not make
+ */
 export async function readInstalled(target: Target): Promise<Installed | null> {
-  throw new InstallError(`not written yet ${target.directory}`);
+  const version = await linkedVersion(currentLink(target));
+  if (version === null) return null;
+  const record = await readRecord(target, version);
+  const leaf = await readLeaf(target, version);
+  const shown = leaf === null ? record?.fingerprint : fingerprint(leaf.raw);
+  const notAfter = leaf?.validToDate.getTime() ?? record?.notAfter;
+  if (shown === undefined || notAfter === undefined) return null;
+
+  const keyFaults = await faultsOfKeys(target, version, leaf);
+  const problems = [
+    ...(await faultsOf(target, version)),
+    ...(record !== null && record.fingerprint !== shown ? ["the leaf on disk is not the one of meta.json"] : []),
+    ...keyFaults,
+    ...(await faultsOfAccess(target, version)),
+  ];
+  return {
+    version,
+    fingerprint: shown,
+    notAfter,
+    keyMatches: keyFaults.length === 0,
+    bundleVersion: record?.bundleVersion ?? 0,
+    crlNumbers: record?.crlNumbers ?? {},
+    confirmed: await hasMarker(target, version, confirmedMarker),
+    quarantined: await hasMarker(target, version, quarantineMarker),
+    complete: problems.length === 0,
+    problems,
+  };
+}
+
+async function readLeaf(target: Target, version: string): Promise<X509Certificate | null> {
+  const file = leafFiles.find((name) => target.files.includes(name));
+  if (file === undefined) return null;
+  try {
+    const [der] = pemDecode(await readFile(join(versionPath(target, version), file), "utf8"), "CERTIFICATE");
+    return der === undefined ? null : new X509Certificate(der);
+  } catch {
+    // Missing or unreadable: faultsOf says so.
+    return null;
+  }
+}
+
+async function faultsOfKeys(target: Target, version: string, leaf: X509Certificate | null): Promise<readonly string[]> {
+  const faults: string[] = [];
+  for (const file of keyFiles.filter((name) => target.files.includes(name))) {
+    const matches = await keyMatches(join(versionPath(target, version), file), leaf);
+    if (!matches) faults.push(`the key in ${file} does not belong to the leaf`);
+  }
+  return faults;
+}
+
+async function keyMatches(path: string, leaf: X509Certificate | null): Promise<boolean> {
+  try {
+    const [der] = pemDecode(await readFile(path, "utf8"), "PRIVATE KEY");
+    if (der === undefined || leaf === null) return der !== undefined;
+    return leaf.checkPrivateKey(createPrivateKey({ key: der, type: "pkcs8", format: "der" }));
+  } catch {
+    return false;
+  }
+}
+
+async function faultsOfAccess(target: Target, version: string): Promise<readonly string[]> {
+  const owner = await resolveOwner(target);
+  const faults: string[] = [];
+  for (const file of target.files) {
+    try {
+      const info = await lstat(join(versionPath(target, version), file));
+      const mode = info.mode & 0o7777;
+      const wanted = fileMode(target, file);
+      if (mode !== wanted) faults.push(`${file} has mode ${octal(mode)} instead of ${octal(wanted)}`);
+      if (info.uid !== owner.uid || info.gid !== owner.gid) {
+        faults.push(`${file} belongs to ${info.uid}:${info.gid} instead of ${owner.uid}:${owner.gid}`);
+      }
+    } catch (error) {
+      if (systemCode(error) !== "ENOENT") faults.push(`${file} cannot be looked at: ${String(error)}`);
+    }
+  }
+  return faults;
+}
+
+function octal(mode: number): string {
+  return `0${mode.toString(8).padStart(3, "0")}`;
 }

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import type { FileName } from "./material.ts";
 
 /** Where one certificate is installed, and how. Paths are absolute. */
@@ -24,6 +25,40 @@ export class InstallError extends Error {
 
   constructor(message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
-    this.code = cause instanceof Error && "code" in cause && typeof cause.code === "string" ? cause.code : undefined;
+    this.code = systemCode(cause);
   }
 }
+
+export const versionsOf = (target: Target): string => join(target.directory, "versions");
+export const versionPath = (target: Target, version: string): string => join(target.directory, "versions", version);
+export const currentLink = (target: Target): string => join(target.directory, "current");
+export const previousLink = (target: Target): string => join(target.directory, "previous");
+
+/** The system's code of an error (ENOENT …), if it is one of the system's. */
+export function systemCode(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+}
+
+/** Runs `act`; a system error becomes an InstallError that says what was being done and what usually helps. */
+export async function explained<T>(doing: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (error instanceof InstallError) throw error;
+    const code = systemCode(error);
+    const advice = code === undefined ? undefined : remedies[code];
+    throw new InstallError(`${doing}: ${String(error)}${advice === undefined ? "" : `; ${advice}`}`, error);
+  }
+}
+
+const remedies: Readonly<Record<string, string>> = {
+  ENOSPC: "the disk is full: free some space; nothing in force was touched, and the agent tries again",
+  EDQUOT: "the disk quota is used up: free some space; nothing in force was touched, and the agent tries again",
+  EROFS:
+    "the file system is read-only: with systemd add the directory to ReadWritePaths=, in a container mount it read-write",
+  EACCES: "the agent may not: run it as root, or give its user this directory",
+  EPERM: "the agent may not: to give files to another owner it needs root or CAP_CHOWN",
+  EBUSY: "it is a mount point of its own: mount the directory above it instead, single files cannot be replaced",
+  ENOTDIR: "something on the way is not a directory: move it away",
+  ELOOP: "symbolic links lead in a circle: repair them",
+};
