@@ -1,0 +1,201 @@
+/**
+ * The composition root: everything the service is made of, started in order and stopped in reverse. Tests call the same
+ * function with port 0.
+ */
+import { randomBytes } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { systemClock, type Clock } from "@newleaf/shared/clock";
+import { writeFileDurably } from "@newleaf/shared/durable-file";
+import { AppError } from "@newleaf/shared/problems";
+import { pino, type Logger } from "pino";
+import { systemCaller, type Authority } from "./authority/authority.ts";
+import { createFeed } from "./authority/feed.ts";
+import type { IssuerRegistry } from "./authority/issuers.ts";
+import { publishDueCrls } from "./authority/publish-crl.ts";
+import {
+  isServiceCertificateDue,
+  issueServiceCertificate,
+  type ServiceCertificate,
+} from "./authority/service-certificate.ts";
+import { createSightings } from "./authority/sightings.ts";
+import type { Address, ServerConfig } from "./config.ts";
+import { createEvents } from "./events.ts";
+import { adminApp } from "./http/admin/router.ts";
+import { agentsApp } from "./http/agents.ts";
+import type { ListenerName } from "./http/context.ts";
+import { enrollmentApp } from "./http/enrollment.ts";
+import { openListener, type Listener, type ListenerOptions } from "./http/listener.ts";
+import { opsApp } from "./http/ops.ts";
+import { publicApp } from "./http/public.ts";
+import { secureContextSettings } from "./http/tls.ts";
+import { startJobs } from "./jobs/schedule.ts";
+import { loadSigners } from "./keys/load-signers.ts";
+import { createMetrics, type Metrics } from "./metrics.ts";
+import { openSqliteStore } from "./store/sqlite/open.ts";
+import type { Store } from "./store/store.ts";
+import { version } from "./version.ts";
+
+export interface Overrides {
+  readonly clock?: Clock;
+  readonly random?: (size: number) => Buffer;
+  readonly log?: Logger;
+}
+
+export interface RunningServer extends AsyncDisposable {
+  readonly authority: Authority;
+  /** Real addresses; null where a listener is off. */
+  readonly listeners: Readonly<Record<ListenerName, Address | null>>;
+}
+
+/**
+ * Starts the service on an initialised data directory.
+ * @throws AppError or Error that says what is missing and what to do
+ */
+export async function startServer(config: ServerConfig, overrides: Overrides = {}): Promise<RunningServer> {
+  await using stack = new AsyncDisposableStack();
+  const log = overrides.log ?? pino({ level: config.log.level, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+  const metrics = createMetrics(version);
+  const events = createEvents(log, metrics);
+  const clock = overrides.clock ?? systemClock;
+
+  const store = stack.use(
+    await openSqliteStore({
+      path: join(config.dataDir, "newleaf.db"),
+      onCommit: ({ seconds }) => events.committed(seconds),
+    }),
+  );
+  const authority: Authority = {
+    config,
+    store,
+    clock,
+    random: overrides.random ?? randomBytes,
+    issuers: await loadIssuers(store, config),
+    feed: createFeed(),
+    events,
+    sightings: createSightings(clock),
+  };
+  const system = systemCaller("start");
+  await publishDueCrls(authority, system);
+
+  let certificate = await issueServiceCertificate(authority);
+  const stopping = new AbortController();
+  const listeners = await openListeners(stack, authority, metrics, certificate, stopping.signal);
+  const renewOwn = async (): Promise<void> => {
+    if (!isServiceCertificateDue(authority, certificate)) return;
+    certificate = await issueServiceCertificate(authority);
+    for (const listener of listeners) listener.useCertificate(settingsFor(authority, certificate, listener.name));
+  };
+  const jobs = [
+    { name: "publish CRLs", run: () => publishDueCrls(authority, systemCaller("schedule")) },
+    { name: "renew the service's certificate", run: renewOwn },
+  ];
+  stack.use(startJobs(jobs, events));
+  stack.defer(() => stopping.abort());
+
+  const addresses = addressesOf(listeners);
+  await announce(stack, config, log, addresses);
+  const running = stack.move();
+  return { authority, listeners: addresses, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}
+
+async function loadIssuers(store: Store, config: ServerConfig): Promise<IssuerRegistry> {
+  const bundle = await store.currentBundle();
+  const rows = await store.listIssuers();
+  if (bundle === null || rows.length === 0) {
+    throw new AppError(
+      "issuer-unavailable",
+      `${config.dataDir} has no CA yet; make one with \`newleaf init --data ${config.dataDir}\``,
+    );
+  }
+  const crls: IssuerRegistry["crls"] = new Map();
+  for (const row of rows) {
+    const crl = await store.latestCrl(row.id);
+    if (crl !== null) crls.set(row.id, crl);
+  }
+  return { rows, bundle, crls, signers: loadSigners(rows, config.dataDir) };
+}
+
+const withClientCertificates: ReadonlySet<ListenerName> = new Set(["agents", "admin"]);
+
+function settingsFor(authority: Authority, certificate: ServiceCertificate, name: ListenerName) {
+  return secureContextSettings(authority, certificate, { clientCertificates: withClientCertificates.has(name) });
+}
+
+async function openListeners(
+  stack: AsyncDisposableStack,
+  authority: Authority,
+  metrics: Metrics,
+  certificate: ServiceCertificate,
+  stopping: AbortSignal,
+): Promise<readonly Listener[]> {
+  const { listen } = authority.config;
+  const apps: readonly (readonly [ListenerName, ListenerOptions["app"]])[] = [
+    ["public", publicApp(authority)],
+    ["enrollment", enrollmentApp(authority)],
+    ["agents", agentsApp(authority, stopping)],
+    ["admin", adminApp(authority)],
+    ["ops", opsApp(authority, metrics)],
+  ];
+  const open: Listener[] = [];
+  for (const [name, app] of apps) {
+    const address = listen[name];
+    if (address === null) continue;
+    const isTls = name !== "public" && name !== "ops";
+    const tls = {
+      settings: settingsFor(authority, certificate, name),
+      clientCertificates: withClientCertificates.has(name),
+    };
+    open.push(
+      stack.use(await openListener({ name, address, app, events: authority.events, ...(isTls ? { tls } : {}) })),
+    );
+  }
+  return open;
+}
+
+function addressesOf(listeners: readonly Listener[]): Record<ListenerName, Address | null> {
+  const addresses: Record<ListenerName, Address | null> = {
+    agents: null,
+    enrollment: null,
+    admin: null,
+    public: null,
+    ops: null,
+  };
+  for (const { name, address } of listeners) addresses[name] = address;
+  return addresses;
+}
+
+/** run.json tells scripts and the command line where to find us; it goes when we go. */
+async function announce(
+  stack: AsyncDisposableStack,
+  config: ServerConfig,
+  log: Logger,
+  addresses: Readonly<Record<ListenerName, Address | null>>,
+): Promise<void> {
+  const spelled = Object.fromEntries(
+    Object.entries(addresses).map(([name, address]) => [name, address === null ? null : spell(address)]),
+  );
+  const file = join(config.dataDir, "run.json");
+  await writeFileDurably(file, `${JSON.stringify({ pid: process.pid, listeners: spelled }, null, 2)}\n`, {
+    mode: 0o600,
+  });
+  stack.defer(() => rm(file, { force: true }));
+  for (const name of ["admin", "ops"] as const) {
+    const address = addresses[name];
+    if (address !== null && !isLoopback(address.host)) {
+      log.warn(
+        { listener: name, address: spell(address) },
+        "this listener is reachable from other hosts; keep it on 127.0.0.1 unless a firewall guards it",
+      );
+    }
+  }
+  log.info({ listeners: spelled, version, data: config.dataDir }, "ready");
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host.startsWith("127.");
+}
+
+function spell({ host, port }: Address): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}

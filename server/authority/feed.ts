@@ -1,0 +1,35 @@
+import { EventEmitter } from "node:events";
+
+/** Wakes held polls. It carries no content: whoever wakes looks at the state again. */
+export interface Feed {
+  /** Bundle or a CRL changed: everybody. */
+  announce(): void;
+  /** What concerns one identity changed (its inventory entry, its renewal window). */
+  announceTo(identity: string): void;
+  /** Resolves at the next announcement for this identity, or when the signal aborts. */
+  next(identity: string, signal: AbortSignal): Promise<void>;
+}
+
+const everybody = "*";
+
+export function createFeed(): Feed {
+  const emitter = new EventEmitter().setMaxListeners(0);
+  return {
+    announce: () => void emitter.emit(everybody),
+    announceTo: (identity) => void emitter.emit(`id ${identity}`),
+    next(identity, signal) {
+      return new Promise((resolve) => {
+        const wake = (): void => {
+          emitter.off(everybody, wake);
+          emitter.off(`id ${identity}`, wake);
+          signal.removeEventListener("abort", wake);
+          resolve();
+        };
+        if (signal.aborted) return resolve();
+        emitter.on(everybody, wake);
+        emitter.on(`id ${identity}`, wake);
+        signal.addEventListener("abort", wake);
+      });
+    },
+  };
+}

@@ -1,0 +1,49 @@
+/** Locked lineages: seen, told, and ended by an operator. */
+import { AppError } from "@newleaf/shared/problems";
+import type { PresentedLeaf } from "../store/certificates.ts";
+import type { LineageRow } from "../store/lineages.ts";
+import { auditEntry, type Authority, type Caller } from "./authority.ts";
+import { requireTouch } from "./permissions.ts";
+
+/** Two holders of one lineage were seen: lock it and say who, when and from where. Locks once; further sights are audited once an hour. */
+export async function lockForConflict(
+  authority: Authority,
+  caller: Caller,
+  leaf: PresentedLeaf,
+  seen: { readonly reason: string; readonly key?: string },
+): Promise<void> {
+  if (leaf.lineage === null) return;
+  if (leaf.lineageState === "locked" && !authority.sightings.isFirst(`conflict ${leaf.serial} ${caller.address}`))
+    return;
+  const at = authority.clock.now();
+  const evidence = {
+    reason: seen.reason,
+    serial: leaf.serial,
+    generation: leaf.generation,
+    state: leaf.state,
+    address: caller.address,
+    at: new Date(at).toISOString(),
+    ...(seen.key === undefined ? {} : { key: seen.key }),
+  };
+  const entry = auditEntry(caller, at, "lineage.conflict", leaf.lineage, { identity: leaf.identity, ...evidence });
+  const locked = await authority.store.lockLineage(leaf.lineage, evidence, at, [entry]);
+  authority.events.lineageConflict(leaf, evidence, locked);
+}
+
+/**
+ * An operator decided that the current generation is the rightful holder's.
+ * @throws AppError not-found, conflict (not locked), not-permitted
+ */
+export async function releaseLineage(authority: Authority, caller: Caller, id: string): Promise<LineageRow> {
+  const at = authority.clock.now();
+  caller.target = id;
+  const lineage = await authority.store.findLineage(id);
+  if (lineage === null) throw new AppError("not-found", `There is no lineage ${id}`);
+  await requireTouch(authority, caller, lineage.identity);
+  await authority.store.releaseLineage(id, at, [
+    auditEntry(caller, at, "lineage.released", id, { identity: lineage.identity }),
+  ]);
+  authority.events.acted("lineage.released", caller, { lineage: id, identity: lineage.identity });
+  authority.feed.announceTo(lineage.identity);
+  return (await authority.store.findLineage(id)) ?? lineage;
+}

@@ -1,0 +1,111 @@
+/** One-time enrollment tokens: bound to one identity, worth one leaf, short-lived. Only a hash of the token is kept. */
+import { encodeToken, readToken } from "@newleaf/shared/token";
+import { fingerprint } from "@newleaf/shared/fingerprint";
+import { AppError } from "@newleaf/shared/problems";
+import { auditEntry, type Authority, type Caller } from "./authority.ts";
+import { requireTouchOfProfile, requireTouch } from "./permissions.ts";
+
+export interface CreatedToken {
+  readonly id: string;
+  /** Shown once. Contains the root's fingerprint, so that the host can trust the service from it alone. */
+  readonly token: string;
+  readonly identity: string;
+  readonly expiresAt: number;
+  readonly rootFingerprint: string;
+}
+
+const secretBytes = 24;
+const minLife = 10_000;
+const maxLife = 30 * 86_400_000;
+
+/**
+ * @throws AppError identity-unknown, identity-suspended, request-invalid (ttl), not-permitted
+ */
+export async function createToken(
+  authority: Authority,
+  caller: Caller,
+  identityId: string,
+  ttl: number,
+): Promise<CreatedToken> {
+  caller.target = identityId;
+  if (ttl < minLife || ttl > maxLife) throw new AppError("request-invalid", "A token lives between 10s and 30d");
+  const identity = await authority.store.findIdentity(identityId);
+  if (identity === null || identity.state === "removed")
+    throw new AppError("identity-unknown", `${identityId} is not in the inventory; add it first`);
+  requireTouchOfProfile(caller, identity.profile);
+  if (identity.state === "suspended")
+    throw new AppError("identity-suspended", `${identityId} is suspended; resume it first`);
+
+  const now = authority.clock.now();
+  const root = trustedRoot(authority);
+  const token = encodeToken(fingerprint(root), authority.random(secretBytes));
+  const row = {
+    id: authority.random(8).toString("hex"),
+    identity: identity.id,
+    createdBy: caller.actor,
+    createdAt: now,
+    expiresAt: now + ttl,
+    spentAt: null,
+    spentOn: null,
+    revokedAt: null,
+    secretHash: readToken(token).secretHash,
+  };
+  await authority.store.createToken(row, [
+    auditEntry(caller, now, "token.created", identity.id, {
+      token: row.id,
+      expiresAt: new Date(row.expiresAt).toISOString(),
+    }),
+  ]);
+  authority.events.acted("token.created", caller, { token: row.id, identity: identity.id });
+  return { id: row.id, token, identity: identity.id, expiresAt: row.expiresAt, rootFingerprint: fingerprint(root) };
+}
+
+/** @throws AppError not-found */
+export async function revokeToken(authority: Authority, caller: Caller, id: string): Promise<void> {
+  caller.target = id;
+  const at = authority.clock.now();
+  await authority.store.revokeToken(id, at, [auditEntry(caller, at, "token.revoked", id)]);
+  authority.events.acted("token.revoked", caller, { token: id });
+}
+
+/** The root that the active issuer chains to. */
+function trustedRoot(authority: Authority): Uint8Array {
+  const { rows } = authority.issuers;
+  const active = rows.find((row) => row.kind === "intermediate" && row.state === "active");
+  const root =
+    rows.find((row) => row.kind === "root" && row.id === active?.parent) ?? rows.find((row) => row.kind === "root");
+  if (root === undefined) throw new AppError("issuer-unavailable", "There is no root");
+  return root.certificate;
+}
+
+/** Grants one recovery to an identity whose leaf has expired. */
+export async function grantRecovery(
+  authority: Authority,
+  caller: Caller,
+  identityId: string,
+  ttl: number,
+): Promise<{ id: string; expiresAt: number }> {
+  caller.target = identityId;
+  if (ttl < minLife || ttl > maxLife) throw new AppError("request-invalid", "A grant lives between 10s and 30d");
+  const identity = await authority.store.findIdentity(identityId);
+  if (identity === null || identity.state === "removed")
+    throw new AppError("identity-unknown", `${identityId} is not in the inventory`);
+  await requireTouch(authority, caller, identityId);
+  const now = authority.clock.now();
+  const grant = {
+    id: authority.random(8).toString("hex"),
+    identity: identityId,
+    createdBy: caller.actor,
+    createdAt: now,
+    expiresAt: now + ttl,
+    spentAt: null,
+  };
+  await authority.store.createGrant(grant, [
+    auditEntry(caller, now, "recovery.granted", identityId, {
+      grant: grant.id,
+      expiresAt: new Date(grant.expiresAt).toISOString(),
+    }),
+  ]);
+  authority.events.acted("recovery.granted", caller, { identity: identityId, grant: grant.id });
+  return { id: grant.id, expiresAt: grant.expiresAt };
+}

@@ -1,0 +1,100 @@
+/** One function for each business event: its log line and its metric together. The audit row is written with the act itself. */
+import type { AgentReport } from "@newleaf/shared/api";
+import type { ProblemCode } from "@newleaf/shared/problems";
+import type { Logger } from "pino";
+import type { Metrics } from "./metrics.ts";
+import type { NewCertificate, PresentedLeaf } from "./store/certificates.ts";
+import type { CrlRecord } from "./store/issuers.ts";
+import type { RevocationRecord } from "./store/revocations.ts";
+
+/** Why a connection or its leaf was turned away, as the metric names it. */
+export type HandshakeFailure =
+  | "expired"
+  | "unknown-ca"
+  | "no-certificate"
+  | "revoked"
+  | "protocol"
+  | "cipher"
+  | "timeout"
+  | "reset"
+  | "peer-distrusts-us"
+  | "other";
+
+export type Events = ReturnType<typeof createEvents>;
+
+interface Who {
+  readonly requestId: string;
+  readonly address: string;
+  readonly actor: string;
+  readonly target?: string;
+}
+
+export function createEvents(log: Logger, metrics: Metrics) {
+  return {
+    issued(leaf: NewCertificate): void {
+      metrics.issued.inc({ profile: leaf.profile, kind: leaf.kind });
+      log.info({ ...describeLeaf(leaf), kind: leaf.kind, notAfter: new Date(leaf.notAfter).toISOString() }, "issued");
+    },
+    promoted(leaf: PresentedLeaf): void {
+      log.info(describeLeaf(leaf), "first used");
+    },
+    revoked(record: RevocationRecord): void {
+      metrics.revoked.inc({ reason: record.reason });
+      log.info({ serial: record.serial, issuer: record.issuerId, reason: record.reason }, "revoked");
+    },
+    crlPublished(crl: CrlRecord): void {
+      log.info(
+        { issuer: crl.issuerId, number: crl.number, nextUpdate: new Date(crl.nextUpdate).toISOString() },
+        "CRL published",
+      );
+    },
+    lineageConflict(leaf: PresentedLeaf, evidence: Readonly<Record<string, unknown>>, locked: boolean): void {
+      metrics.lineageConflicts.inc();
+      log.warn({ ...describeLeaf(leaf), evidence, locked }, "two holders of one lineage");
+    },
+    staleUse(leaf: PresentedLeaf, caller: Who): void {
+      metrics.staleUses.inc();
+      log.warn({ ...describeLeaf(leaf), address: caller.address }, "a superseded leaf is still in use");
+    },
+    reported(leaf: PresentedLeaf, report: AgentReport, clockSkewMs: number): void {
+      const level = report.failure === undefined ? "debug" : "warn";
+      log[level]({ identity: leaf.identity, failure: report.failure, clockSkewMs }, "reported");
+    },
+    /** An operator's act. */
+    acted(action: string, caller: Who, detail: Readonly<Record<string, unknown>>): void {
+      log.info(
+        { ...detail, action, actor: caller.actor, address: caller.address, requestId: caller.requestId },
+        "done",
+      );
+    },
+    refused(code: ProblemCode, caller: Who, route: string, message: string): void {
+      metrics.refused.inc({ code });
+      const who = { actor: caller.actor, address: caller.address, target: caller.target, requestId: caller.requestId };
+      log.info({ code, route, ...who, reason: message }, "refused");
+    },
+    handshakeFailed(listener: string, reason: HandshakeFailure, address: string, detail: string): void {
+      metrics.handshakeFailures.inc({ listener, reason });
+      log.info({ listener, reason, address, detail }, "connection turned away");
+    },
+    faulted(error: unknown, where: string, requestId?: string): void {
+      log.error({ err: error, where, requestId }, "fault");
+    },
+    committed(seconds: number): void {
+      metrics.storeCommit.observe(seconds);
+    },
+    answered(listener: string, route: string, status: number, seconds: number): void {
+      metrics.requestDuration.observe({ listener, route, status: String(status) }, seconds);
+    },
+  };
+}
+
+function describeLeaf(leaf: NewCertificate | PresentedLeaf): Record<string, unknown> {
+  return {
+    identity: leaf.identity,
+    serial: leaf.serial,
+    profile: leaf.profile,
+    lineage: leaf.lineage,
+    generation: leaf.generation,
+    fingerprint: leaf.fingerprint,
+  };
+}

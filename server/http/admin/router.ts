@@ -1,0 +1,68 @@
+/** The admin listener: the same gate, operator identities only, guarded against browsers driven from another site. */
+import express, { type Express, type RequestHandler } from "express";
+import { AppError } from "@newleaf/shared/problems";
+import type { Authority } from "../../authority/authority.ts";
+import { requireRole } from "../../authority/permissions.ts";
+import { beginRequest, contextOf, leafOf } from "../context.ts";
+import { closeRefused, gate } from "../gate.ts";
+import { noRoute, problemHandler } from "../problem.ts";
+import { approvalRoutes } from "./approvals.ts";
+import { auditRoutes } from "./audit.ts";
+import { certificateRoutes } from "./certificates.ts";
+import { identityRoutes } from "./identities.ts";
+import { inventoryRoutes } from "./inventory.ts";
+import { issuerRoutes } from "./issuers.ts";
+import { lineageRoutes } from "./lineages.ts";
+import { statusRoutes } from "./status.ts";
+import { tokenRoutes } from "./tokens.ts";
+
+export function adminApp(authority: Authority): Express {
+  const app = express().disable("x-powered-by").disable("etag");
+  app.use(beginRequest(authority, "admin"));
+  app.use(gate(authority));
+  app.use(operatorsOnly(authority));
+  app.use(refuseOtherSites);
+  app.use("/v1", identityRoutes(authority));
+  app.use("/v1", inventoryRoutes(authority));
+  app.use("/v1", tokenRoutes(authority));
+  app.use("/v1", approvalRoutes(authority));
+  app.use("/v1", certificateRoutes(authority));
+  app.use("/v1", lineageRoutes(authority));
+  app.use("/v1", issuerRoutes(authority));
+  app.use("/v1", auditRoutes(authority));
+  app.use("/v1", statusRoutes(authority));
+  app.use(noRoute);
+  app.use(closeRefused(authority), problemHandler(authority));
+  return app;
+}
+
+/** Roles live in the store, not in the certificate: a lifted role is gone at the next request. */
+function operatorsOnly(authority: Authority): RequestHandler {
+  return async (request, _response, next) => {
+    const leaf = leafOf(request);
+    const { caller } = contextOf(request);
+    const identity = leaf.profile === "operator" ? await authority.store.findIdentity(leaf.identity) : null;
+    if (identity?.profile !== "operator" || identity.role === null) {
+      throw new AppError("not-permitted", "This listener is for operators; the certificate belongs to another profile");
+    }
+    caller.role = identity.role;
+    requireRole(caller, "viewer");
+    next();
+  };
+}
+
+/**
+ * A browser that holds an operator's certificate sends it for any site that asks. A custom header makes such a request
+ * need a preflight, which is never granted; and an Origin, where there is one, must be this listener's own.
+ */
+const refuseOtherSites: RequestHandler = (request, _response, next) => {
+  const { origin, host } = request.headers;
+  if (origin !== undefined && origin !== `https://${host ?? ""}`) {
+    throw new AppError("not-permitted", "The Origin of the request is not this listener's own");
+  }
+  const changes = request.method !== "GET" && request.method !== "HEAD";
+  if (changes && (request.headers["x-newleaf-client"] ?? "") === "") {
+    throw new AppError("not-permitted", "Requests that change anything must carry the header X-Newleaf-Client");
+  }
+  next();
+};

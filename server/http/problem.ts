@@ -1,0 +1,75 @@
+/** The only place that turns a refusal into HTTP: RFC 9457 bodies, audit and count of the refusal, and nothing of a fault's inside. */
+import type { ErrorRequestHandler, Request, RequestHandler, Response } from "express";
+import { mediaTypes } from "@newleaf/shared/api";
+import { AppError, problemDocument, problems } from "@newleaf/shared/problems";
+import { auditEntry, type Authority } from "../authority/authority.ts";
+import { contextOf, routeOf } from "./context.ts";
+
+/** After every route: nothing matched. */
+export const noRoute: RequestHandler = () => {
+  throw new AppError("not-found", "There is no such route on this listener");
+};
+
+export function problemHandler(authority: Authority): ErrorRequestHandler {
+  return async (error: unknown, request, response, next) => {
+    const refusal = toRefusal(error);
+    if (refusal === null)
+      authority.events.faulted(error, `${request.method} ${routeOf(request)}`, contextOf(request).caller.requestId);
+    if (response.headersSent) return next(error);
+    const shown =
+      refusal ?? new AppError("internal", "Something failed here; the service's log has it under this X-Request-Id");
+    await noteRefusal(authority, request, shown);
+    sendProblem(response, shown);
+  };
+}
+
+export function sendProblem(response: Response, error: AppError): void {
+  const { retryAfterSeconds } = error;
+  if (retryAfterSeconds !== undefined) response.setHeader("Retry-After", String(Math.ceil(retryAfterSeconds)));
+  response.status(problems[error.code].status);
+  response.setHeader("Content-Type", mediaTypes.problem);
+  response.setHeader("Cache-Control", "no-store");
+  response.end(JSON.stringify(problemDocument(error)));
+}
+
+/** Refused reads are counted; refused acts and leaves are audited too: the first time within an hour, then only counted. */
+async function noteRefusal(authority: Authority, request: Request, error: AppError): Promise<void> {
+  const { caller, listener } = contextOf(request);
+  const route = `${listener} ${request.method} ${routeOf(request)}`;
+  authority.events.refused(error.code, caller, route, error.message);
+  const isAct = request.method !== "GET" && request.method !== "HEAD";
+  const isGateRefusal = contextOf(request).leaf === undefined && (listener === "agents" || listener === "admin");
+  if (!isAct && !isGateRefusal) return;
+  const known = caller.actorKind !== "stranger";
+  const sight = [error.code, route, caller.actor, known ? error.message : "", caller.address, caller.target ?? ""].join(
+    " ",
+  );
+  if (!authority.sightings.isFirst(sight)) return;
+  const entry = auditEntry(caller, authority.clock.now(), "request.refused", caller.target ?? route, {
+    code: error.code,
+    route,
+    reason: error.message,
+  });
+  try {
+    await authority.store.recordAudit([entry]);
+  } catch (fault) {
+    authority.events.faulted(fault, "audit of a refusal", caller.requestId);
+  }
+}
+
+/** Errors of the framework's parsers are the caller's; everything unknown is a fault. */
+function toRefusal(error: unknown): AppError | null {
+  if (error instanceof AppError) return error;
+  if (typeof error !== "object" || error === null) return null;
+  const { status, type } = error as { status?: unknown; type?: unknown };
+  if (status === 413) return new AppError("request-too-large", "The body is larger than this route accepts");
+  if (status === 415)
+    return new AppError("media-type-unsupported", typeof type === "string" ? `Unsupported: ${type}` : undefined);
+  if (typeof status === "number" && status >= 400 && status < 500) {
+    return new AppError(
+      "request-invalid",
+      type === "entity.parse.failed" ? "The body is not JSON" : "The request cannot be read",
+    );
+  }
+  return null;
+}

@@ -1,0 +1,16 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Issuer } from "../ca/issuer.ts";
+import type { IssuerRow } from "../store/issuers.ts";
+import { loadIssuer } from "./load-issuer.ts";
+
+/** The signers whose keys lie in the data directory, by issuer id. The root's does not: it is offline. */
+export function loadSigners(rows: readonly IssuerRow[], dataDir: string): ReadonlyMap<string, Issuer> {
+  const signers = new Map<string, Issuer>();
+  for (const row of rows) {
+    const file = join(dataDir, "issuers", `${row.id}.key.pem`);
+    if (row.kind === "intermediate" && row.state !== "retired" && existsSync(file))
+      signers.set(row.id, loadIssuer(row.certificate, file));
+  }
+  return signers;
+}

@@ -1,0 +1,89 @@
+/** Every metric of the service: one object. Names are part of the product; gauges that mirror the store are filled at each scrape. */
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+
+const requestBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60];
+const commitBuckets = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1];
+
+export type Metrics = ReturnType<typeof createMetrics>;
+
+/** `fill` runs before each exposition. */
+export function createMetrics(version: string) {
+  const registry = new Registry();
+  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []): Gauge<L> =>
+    new Gauge({ name, help, labelNames, registers: [registry] });
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[] = []): Counter<L> =>
+    new Counter({ name, help, labelNames, registers: [registry] });
+  const metrics = {
+    registry,
+    ...certificateGauges(gauge),
+    ...standingGauges(gauge),
+    ...issuerGauges(gauge),
+    issued: counter("newleaf_issued_total", "Leaves issued", ["profile", "kind"]),
+    refused: counter("newleaf_refused_total", "Requests refused, by problem code", ["code"]),
+    revoked: counter("newleaf_revoked_total", "Leaves revoked", ["reason"]),
+    lineageConflicts: counter("newleaf_lineage_conflicts_total", "Sights of two holders of one lineage"),
+    staleUses: counter(
+      "newleaf_lineage_stale_uses_total",
+      "Uses of a superseded leaf more than five minutes after its successor's first use",
+    ),
+    handshakeFailures: counter(
+      "newleaf_tls_handshake_failures_total",
+      "Failed handshakes and leaves the gate refused, once for each connection",
+      ["listener", "reason"],
+    ),
+    storeCommit: new Histogram({
+      name: "newleaf_store_commit_seconds",
+      help: "Time of a commit, fsync included",
+      buckets: commitBuckets,
+      registers: [registry],
+    }),
+    requestDuration: new Histogram({
+      name: "newleaf_http_request_duration_seconds",
+      help: "Time from request to answer",
+      labelNames: ["listener", "route", "status"],
+      buckets: requestBuckets,
+      registers: [registry],
+    }),
+    buildInfo: gauge("newleaf_build_info", "Constant 1, labelled with the version", ["version"]),
+  };
+  metrics.buildInfo.set({ version }, 1);
+  return metrics;
+}
+
+type MakeGauge = <L extends string>(name: string, help: string, labelNames?: readonly L[]) => Gauge<L>;
+
+function certificateGauges(gauge: MakeGauge) {
+  return {
+    notAfter: gauge("newleaf_certificate_not_after_timestamp_seconds", "notAfter of the leaf in force", [
+      "identity",
+      "profile",
+    ]),
+    expiring: gauge("newleaf_certificates_expiring", "Leaves in force that expire within this time", ["within"]),
+    certificates: gauge("newleaf_certificates", "Certificates by state and profile", ["state", "profile"]),
+    overdue: gauge("newleaf_renewal_overdue", "Leaves in force past the end of their renewal window"),
+    unconfirmed: gauge("newleaf_renewal_unconfirmed", "Leaves released more than 24 hours ago and never used"),
+    locked: gauge("newleaf_lineages_locked", "Lineages that wait for an operator"),
+    pendingApprovals: gauge("newleaf_approvals_pending", "Enrollment requests that wait for an operator"),
+  };
+}
+
+function standingGauges(gauge: MakeGauge) {
+  return {
+    servedMismatch: gauge("newleaf_served_mismatch", "1 when what a host serves is not its leaf in force", [
+      "identity",
+    ]),
+    lastSeen: gauge("newleaf_agent_last_seen_timestamp_seconds", "Last authenticated request", ["identity"]),
+    clockSkew: gauge("newleaf_agent_clock_skew_seconds", "Agent's clock minus the service's", ["identity"]),
+  };
+}
+
+function issuerGauges(gauge: MakeGauge) {
+  return {
+    crlThisUpdate: gauge("newleaf_crl_this_update_timestamp_seconds", "thisUpdate of the newest CRL", ["issuer"]),
+    crlNextUpdate: gauge("newleaf_crl_next_update_timestamp_seconds", "nextUpdate of the newest CRL", ["issuer"]),
+    crlNumber: gauge("newleaf_crl_number", "Number of the newest CRL", ["issuer"]),
+    issuerNotAfter: gauge("newleaf_issuer_not_after_timestamp_seconds", "notAfter of a CA certificate", ["issuer"]),
+    issuerHorizon: gauge("newleaf_issuer_horizon_timestamp_seconds", "From then on leaves come out short", ["issuer"]),
+    rootKeyPresent: gauge("newleaf_root_key_present", "1 while the root's key lies in the data directory"),
+  };
+}
