@@ -1,15 +1,15 @@
+import { X509Certificate } from "node:crypto";
+import { isIP } from "node:net";
+import { performance } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "@newleaf/shared/clock";
+import { fingerprint } from "@newleaf/shared/fingerprint";
+import { pemEncode } from "@newleaf/shared/pem";
+import { HandshakeError, type ProbeTarget, shakeHands, type Shown } from "./handshake.ts";
+import { ChainError, followChain } from "./install/chain.ts";
 
-export const startTlsProtocols = ["postgres", "smtp", "imap", "ldap", "mysql"] as const;
-export type StartTls = (typeof startTlsProtocols)[number];
-
-export interface ProbeTarget {
-  /** `host:port`, `[v6]:port`. */
-  readonly connect: string;
-  /** Sent as SNI (not when it is an IP address) and checked by the verifying handshake. */
-  readonly serverName: string;
-  readonly startTls?: StartTls;
-}
+export { startTlsProtocols, type StartTls } from "./start-tls.ts";
+export { parseEndpoint, type ProbeTarget } from "./handshake.ts";
 
 export type ProbeAnswer =
   | { readonly fingerprint: string; readonly leaf: Buffer; readonly protocol: string }
@@ -17,8 +17,17 @@ export type ProbeAnswer =
   | { readonly error: string; readonly reachable: boolean };
 
 /** One handshake over a fresh connection without a session: what does the server present now? Never throws. */
-export async function probeOnce(probe: ProbeTarget & { readonly timeoutMs: number }): Promise<ProbeAnswer> {
-  return { error: `not written yet ${probe.connect}`, reachable: false };
+export async function probeOnce(
+  probe: ProbeTarget & { readonly timeoutMs: number },
+  signal?: AbortSignal,
+): Promise<ProbeAnswer> {
+  try {
+    const { leaf, protocol } = await shakeHands(probe, { timeoutMs: probe.timeoutMs, signal });
+    return { fingerprint: fingerprint(leaf.raw), leaf: leaf.raw, protocol };
+  } catch (error) {
+    if (error instanceof HandshakeError) return { error: error.message, reachable: error.reachable };
+    return { error: error instanceof Error ? error.message : String(error), reachable: false };
+  }
 }
 
 export interface Expectation {
@@ -47,20 +56,170 @@ export interface ProbeVerdict {
   /** One line for logs and status. */
   readonly detail: string;
   readonly handshakes: number;
-  /** False when nobody accepted a connection: the server is down rather than misconfigured. */
+  /** False when nobody accepted the last connection: the server is down rather than misconfigured. */
   readonly reachable: boolean;
   /** When it was seen. */
   readonly at: number;
 }
 
-/** Polls until the expected leaf is steadily served, or says what is instead. Never throws. */
+const defaultTimeoutMs = 15_000;
+/** Right after a reload answers change old, new, old, new for up to 163 ms (measured with nginx and HAProxy): one proves nothing. */
+const defaultSteady = { handshakes: 8, overMs: 500, everyMs: 100 };
+const handshakeTimeoutMs = 5000;
+/**
+ * A server that accepts connections and fails every handshake is not going to recover by itself, and every second of it is an
+ * outage: the way back should not wait for the whole timeout. One that refuses connections may still be starting.
+ */
+const brokenAfterMs = 3000;
+
+/**
+ * Polls until the expected leaf is steadily served, then lets OpenSSL verify it against the deployed roots with the host name;
+ * or says what is served instead. Never throws. Intervals are measured by the monotonic clock; `clock` only dates the verdict.
+ */
 export async function probeServed(probe: ProbeTarget, expectation: Expectation, clock: Clock): Promise<ProbeVerdict> {
+  const { timeoutMs = defaultTimeoutMs, steady = defaultSteady, signal } = expectation;
+  const watch = startWatch(expectation.expected);
+  const deadline = performance.now() + timeoutMs;
+  // A run that has begun before the deadline may be finished.
+  const lastCall = deadline + steady.overMs + steady.handshakes * steady.everyMs;
+  for (;;) {
+    const left = Math.max(deadline - performance.now(), steady.everyMs);
+    const answer = await probeOnce({ ...probe, timeoutMs: Math.min(handshakeTimeoutMs, left) }, signal);
+    const at = performance.now();
+    watch.note(answer, at);
+    if (watch.run >= steady.handshakes && at - watch.runSince >= steady.overMs) {
+      return verify(probe, expectation, { handshakes: watch.handshakes, at: clock.now() });
+    }
+    const over = signal?.aborted === true || at >= (watch.run > 0 ? lastCall : deadline);
+    const hopeless = watch.failingSince !== null && at - watch.failingSince >= brokenAfterMs;
+    if (over || hopeless) return verdictOf(watch, expectation, clock.now());
+    await sleep(steady.everyMs);
+  }
+}
+
+interface Watch {
+  handshakes: number;
+  /** How many answers in a row were the expected leaf, and since when. */
+  run: number;
+  runSince: number;
+  /** Since when the server accepts connections and fails every handshake. */
+  failingSince: number | null;
+  last: ProbeAnswer | null;
+  /** The last answer that was not the expected leaf. */
+  lastWrong: ProbeAnswer | null;
+  note(answer: ProbeAnswer, at: number): void;
+}
+
+function startWatch(expected: string): Watch {
   return {
-    outcome: "broken",
-    fingerprint: null,
-    detail: `not written yet ${probe.connect} ${expectation.expected}`,
     handshakes: 0,
-    reachable: false,
-    at: clock.now(),
+    run: 0,
+    runSince: 0,
+    failingSince: null,
+    last: null,
+    lastWrong: null,
+    note(answer, at) {
+      const right = "fingerprint" in answer && answer.fingerprint === expected;
+      this.handshakes += 1;
+      if (right && this.run === 0) this.runSince = at;
+      this.run = right ? this.run + 1 : 0;
+      this.failingSince = "error" in answer && answer.reachable ? (this.failingSince ?? at) : null;
+      this.last = answer;
+      if (!right) this.lastWrong = answer;
+    },
   };
+}
+
+function verdictOf(watch: Watch, { expected, previous }: Expectation, at: number): ProbeVerdict {
+  const wrong = watch.lastWrong;
+  const base = { handshakes: watch.handshakes, at };
+  if (wrong === null) {
+    const detail = `${short(expected)} was served, but not yet steadily`;
+    return { ...base, outcome: "old", fingerprint: expected, detail, reachable: true };
+  }
+  if ("error" in wrong) {
+    return { ...base, outcome: "broken", fingerprint: null, detail: wrong.error, reachable: wrong.reachable };
+  }
+  const last = watch.last !== null && "fingerprint" in watch.last ? watch.last.fingerprint : wrong.fingerprint;
+  const seen = { ...base, fingerprint: last, reachable: true };
+  if (wrong.fingerprint === previous) {
+    const detail = `still served: ${short(previous)}, the leaf before, instead of ${short(expected)}`;
+    return { ...seen, outcome: "old", detail };
+  }
+  const subject = new X509Certificate(wrong.leaf).subject.replaceAll("\n", ", ");
+  const detail = `served is ${short(wrong.fingerprint)} (${subject}), a leaf that is not ours, instead of ${short(expected)}: is connect the right server?`;
+  return { ...seen, outcome: "other", detail };
+}
+
+/** The last handshake: what a client that trusts only the deployed roots would say. */
+async function verify(
+  probe: ProbeTarget,
+  expectation: Expectation,
+  seen: { handshakes: number; at: number },
+): Promise<ProbeVerdict> {
+  const { expected, roots, signal } = expectation;
+  const base = { handshakes: seen.handshakes + 1, at: seen.at, reachable: true };
+  try {
+    const ca = roots.map((der) => pemEncode("CERTIFICATE", der));
+    const shown = await shakeHands(probe, { timeoutMs: handshakeTimeoutMs, ca, signal });
+    const now = fingerprint(shown.leaf.raw);
+    if (now !== expected) {
+      const detail = `${short(expected)} was served, then ${short(now)} again`;
+      return { ...base, outcome: now === expectation.previous ? "old" : "other", fingerprint: now, detail };
+    }
+    const distrust =
+      shown.distrust === undefined ? judgeOurselves(shown, probe.serverName, roots, seen.at) : shown.distrust;
+    if (distrust === null) {
+      const detail = `served: ${short(expected)}, ${base.handshakes} handshakes, verified for ${probe.serverName} (${shown.protocol})`;
+      return { ...base, outcome: "served", fingerprint: expected, detail };
+    }
+    const detail = `${short(expected)} is served, but does not verify for ${probe.serverName}: ${distrust}${remedy(distrust)}`;
+    return { ...base, outcome: "unverified", fingerprint: expected, detail };
+  } catch (error) {
+    const reachable = error instanceof HandshakeError && error.reachable;
+    return { ...base, outcome: "broken", fingerprint: null, detail: String(error), reachable };
+  }
+}
+
+/**
+ * For TLS 1.2 servers that refused us for want of a client certificate: the handshake ended before OpenSSL's judgement was
+ * given out, but the certificates are there. The same rules as in the preflight.
+ */
+function judgeOurselves(shown: Shown, serverName: string, roots: readonly Buffer[], now: number): string | null {
+  const chain: Buffer[] = [];
+  for (let next = shown.leaf.issuerCertificate; next !== undefined; next = next.issuerCertificate) {
+    if (chain.some((der) => der.equals(next.raw)) || roots.some((der) => der.equals(next.raw))) break;
+    chain.push(next.raw);
+  }
+  try {
+    followChain(shown.leaf.raw, chain, roots, now);
+  } catch (error) {
+    if (error instanceof ChainError) return error.message;
+    throw error;
+  }
+  if (shown.leaf.validToDate.getTime() <= now) return "CERT_HAS_EXPIRED";
+  if (shown.leaf.validFromDate.getTime() > now) return "CERT_NOT_YET_VALID";
+  const covered = isIP(serverName) === 0 ? shown.leaf.checkHost(serverName) : shown.leaf.checkIP(serverName);
+  return covered === undefined ? "ERR_TLS_CERT_ALTNAME_INVALID" : null;
+}
+
+/** What OpenSSL's words mean here. */
+function remedy(distrust: string): string {
+  switch (distrust) {
+    case "UNABLE_TO_VERIFY_LEAF_SIGNATURE":
+    case "UNABLE_TO_GET_ISSUER_CERT":
+    case "UNABLE_TO_GET_ISSUER_CERT_LOCALLY":
+      return " (the server sends the leaf alone: give it fullchain.pem, not cert.pem)";
+    case "ERR_TLS_CERT_ALTNAME_INVALID":
+      return " (the leaf does not hold this name: add it to the identity, or correct the probe's serverName)";
+    case "INVALID_PURPOSE":
+      return " (the profile does not allow the leaf to be a server's)";
+    default:
+      return "";
+  }
+}
+
+/** Enough of a fingerprint to tell leaves apart in a log line. */
+function short(text: string): string {
+  return text.slice(0, "sha256:".length + 16);
 }

@@ -1,11 +1,21 @@
-import type { ReloadContext, ReloadResult } from "./strategy.ts";
+import { validateProgram } from "./command.ts";
+import { runProgram, systemSearchPath } from "./run-program.ts";
+import { defaultReloadTimeoutMs, type ReloadContext, type ReloadResult } from "./strategy.ts";
 
-/** Runs the server's own configuration check (`[nginx, -t]`): after the switch, before the server hears of it. Never throws. */
+/**
+ * Runs the server's own configuration check (`[nginx, -t]`): after the switch, before the server hears of it. Its failure means
+ * that the server would not start from what is on the disk now. Never throws.
+ */
 export async function runCheck(argv: readonly string[], context: ReloadContext = {}): Promise<ReloadResult> {
-  return { ok: false, detail: `not written yet ${argv.join(" ")} ${context.searchPath ?? ""}` };
+  const { ok, detail } = await runProgram(argv, {
+    timeoutMs: defaultReloadTimeoutMs,
+    searchPath: context.searchPath ?? systemSearchPath,
+    signal: context.signal,
+  });
+  return { ok, detail };
 }
 
-/** What is wrong with the check on this host; empty when nothing is. Runs nothing. */
+/** What keeps the check from being run; empty when nothing does. Runs nothing. */
 export async function validateCheck(argv: readonly string[], context: ReloadContext = {}): Promise<readonly string[]> {
-  return [`not written yet ${argv.join(" ")} ${context.searchPath ?? ""}`];
+  return validateProgram(argv, context);
 }

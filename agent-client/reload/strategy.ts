@@ -1,10 +1,45 @@
-/** How a server is told to take new files. There is no default: a wrong signal kills some servers. */
-export type ReloadStrategy =
-  | { readonly kind: "command"; readonly argv: readonly string[]; readonly timeoutMs: number }
-  | { readonly kind: "systemd"; readonly unit: string; readonly timeoutMs: number }
-  | { readonly kind: "signal"; readonly signal: ReloadSignal; readonly pidFile: string; readonly process: string }
-  | { readonly kind: "touch"; readonly file: string }
-  | { readonly kind: "watch" };
+import { describeCommand, reloadByCommand, validateCommand } from "./command.ts";
+import { describeSignal, reloadBySignal, validateSignal } from "./signal.ts";
+import { describeSystemd, reloadBySystemd, validateSystemd } from "./systemd.ts";
+import { describeTouch, reloadByTouch, validateTouch } from "./touch.ts";
+import { describeWatch, reloadByWatch, validateWatch } from "./watch.ts";
+
+/** The program's argv; no shell ever sees it. */
+export interface CommandStrategy {
+  readonly kind: "command";
+  readonly argv: readonly string[];
+  readonly timeoutMs: number;
+}
+
+/** `systemctl reload UNIT`: runs outside the agent's sandbox, and the unit's own check runs first. */
+export interface SystemdStrategy {
+  readonly kind: "systemd";
+  readonly unit: string;
+  readonly timeoutMs: number;
+}
+
+/** A signal to the process of a pid file, after checking that it is the one meant. */
+export interface SignalStrategy {
+  readonly kind: "signal";
+  readonly signal: ReloadSignal;
+  readonly pidFile: string;
+  /** What the process must be: its name (`nginx`) or the absolute path of its executable. */
+  readonly process: string;
+}
+
+/** Rewrites a file that the server watches (Traefik's dynamic configuration), so that it looks again. */
+export interface TouchStrategy {
+  readonly kind: "touch";
+  readonly file: string;
+}
+
+/** Nothing to do: the server watches its files. */
+export interface WatchStrategy {
+  readonly kind: "watch";
+}
+
+/** How a server is told to take new files. There is no default: a signal that reloads one server kills another. */
+export type ReloadStrategy = CommandStrategy | SystemdStrategy | SignalStrategy | TouchStrategy | WatchStrategy;
 
 export const reloadSignals = ["HUP", "USR1", "USR2"] as const;
 export type ReloadSignal = (typeof reloadSignals)[number];
@@ -14,28 +49,61 @@ export const defaultReloadTimeoutMs = 30_000;
 /** `ok` says that the server was told, not that it listened: only a probe knows that. */
 export interface ReloadResult {
   readonly ok: boolean;
-  /** One line for logs and status. */
+  /** One line for logs and status: what was done, or what went wrong and what to do. */
   readonly detail: string;
 }
 
 export interface ReloadContext {
   /** Aborting ends a running command. */
   readonly signal?: AbortSignal;
-  /** Where programs named without a slash are looked for. */
+  /** Where programs named without a slash are looked for; default: the system's places, sbin too. */
   readonly searchPath?: string;
 }
 
-/** Tells the server. Never throws: what went wrong is in the result. */
+/** Tells the server. Never throws: what went wrong is in the result. May be repeated. */
 export async function reload(strategy: ReloadStrategy, context: ReloadContext = {}): Promise<ReloadResult> {
-  return { ok: false, detail: `not written yet ${strategy.kind} ${context.searchPath ?? ""}` };
+  switch (strategy.kind) {
+    case "command":
+      return reloadByCommand(strategy, context);
+    case "systemd":
+      return reloadBySystemd(strategy, context);
+    case "signal":
+      return reloadBySignal(strategy);
+    case "touch":
+      return reloadByTouch(strategy);
+    case "watch":
+      return reloadByWatch();
+  }
 }
 
 /** A few words for status and logs: `systemctl reload nginx.service`. */
 export function describe(strategy: ReloadStrategy): string {
-  return strategy.kind;
+  switch (strategy.kind) {
+    case "command":
+      return describeCommand(strategy);
+    case "systemd":
+      return describeSystemd(strategy);
+    case "signal":
+      return describeSignal(strategy);
+    case "touch":
+      return describeTouch(strategy);
+    case "watch":
+      return describeWatch();
+  }
 }
 
-/** What is wrong with the strategy on this host, one sentence each; empty when nothing is. Changes nothing. */
+/** What is wrong with the strategy on this host now, one sentence each; empty when nothing is. Tells no server anything. */
 export async function validate(strategy: ReloadStrategy, context: ReloadContext = {}): Promise<readonly string[]> {
-  return [`not written yet ${strategy.kind} ${context.searchPath ?? ""}`];
+  switch (strategy.kind) {
+    case "command":
+      return validateCommand(strategy, context);
+    case "systemd":
+      return validateSystemd(strategy, context);
+    case "signal":
+      return validateSignal(strategy);
+    case "touch":
+      return validateTouch(strategy);
+    case "watch":
+      return validateWatch();
+  }
 }

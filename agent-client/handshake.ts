@@ -1,0 +1,140 @@
+import type { X509Certificate } from "node:crypto";
+import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "node:tls";
+import { type StartTls, startTls } from "./start-tls.ts";
+
+/** Where to look, and whom to ask for. */
+export interface ProbeTarget {
+  /** `host:port`, `[v6]:port`. */
+  readonly connect: string;
+  /** Sent as SNI (not when it is an IP address) and checked by the verifying handshake. */
+  readonly serverName: string;
+  readonly startTls?: StartTls;
+}
+
+/** What a server showed in one handshake. */
+export interface Shown {
+  readonly leaf: X509Certificate;
+  /** TLSv1.3, TLSv1.2. */
+  readonly protocol: string;
+  /** Against `ca`, by OpenSSL: why it does not verify, or null when it does. Undefined when the handshake failed before that. */
+  readonly distrust: string | null | undefined;
+}
+
+/** No handshake. `reachable`: somebody accepted the connection, so it is TLS (or the dialogue before it) that failed. */
+export class HandshakeError extends Error {
+  override readonly name = "HandshakeError";
+  readonly reachable: boolean;
+
+  constructor(message: string, reachable: boolean) {
+    super(message);
+    this.reachable = reachable;
+  }
+}
+
+/** How long the server has to answer our close_notify with its own, after which the connection is reset. */
+const lingerMs = 500;
+
+/**
+ * One handshake over a fresh connection, TLS 1.2 or 1.3, never resuming a session (a resumed one may hide a new certificate).
+ * Works without a client certificate at servers that demand one: in TLS 1.3 the client is done before the server refuses, and in
+ * TLS 1.2 the server's certificate came before its refusal.
+ *
+ * @param ca PEM of the roots to judge by; the handshake goes on whatever the judgement
+ * @throws HandshakeError
+ */
+export async function shakeHands(
+  probe: ProbeTarget,
+  options: { readonly timeoutMs: number; readonly ca?: readonly string[]; readonly signal?: AbortSignal | undefined },
+): Promise<Shown> {
+  const { host, port } = parseEndpoint(probe.connect);
+  const socket = connectTcp({ host, port });
+  let reachable = false;
+  const limit = AbortSignal.timeout(options.timeoutMs);
+  const stop = (): void => {
+    const why = limit.aborted ? `no handshake within ${options.timeoutMs / 1000} s` : "the agent is stopping";
+    socket.destroy(new Error(why));
+  };
+  const signals = [limit, ...(options.signal === undefined ? [] : [options.signal])];
+  const any = AbortSignal.any(signals);
+  any.addEventListener("abort", stop, { once: true });
+  try {
+    if (any.aborted) stop();
+    await connected(socket);
+    reachable = true;
+    if (probe.startTls !== undefined) await startTls(socket, probe.startTls);
+    const shown = await secured(socket, probe.serverName, options.ca);
+    setTimeout(() => socket.destroy(), lingerMs).unref();
+    return shown;
+  } catch (error) {
+    socket.destroy();
+    throw new HandshakeError(`${probe.connect}: ${error instanceof Error ? error.message : String(error)}`, reachable);
+  } finally {
+    any.removeEventListener("abort", stop);
+  }
+}
+
+/**
+ * Reads `host:port`, `[v6]:port`.
+ * @throws Error saying how it is written
+ */
+export function parseEndpoint(text: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:[\]\s/]+)):(\d{1,5})$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  const isAddress = match?.[1] === undefined || isIP(match[1]) === 6;
+  if (host === undefined || !isAddress || port < 1 || port > 65_535) {
+    throw new Error(`"${text.slice(0, 80)}" is not an address to connect to: write host:port or [v6]:port`);
+  }
+  return { host, port };
+}
+
+function connected(socket: Socket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.once("connect", resolve);
+    // For as long as the socket lives: an error after the handshake must not bring the agent down.
+    socket.on("error", reject);
+    socket.once("close", () => reject(new Error("the connection was closed")));
+  });
+}
+
+function secured(socket: Socket, serverName: string, ca: readonly string[] | undefined): Promise<Shown> {
+  const named: ConnectionOptions = isIP(serverName) === 0 ? { servername: serverName } : { host: serverName };
+  const tls = connectTls({
+    ...named,
+    socket,
+    // Look first, judge later: `distrust` carries the judgement.
+    rejectUnauthorized: false,
+    minVersion: "TLSv1.2",
+    ...(ca === undefined ? {} : { ca: [...ca] }),
+  });
+  return new Promise((resolve, reject) => {
+    const settle = (shown: Shown): void => {
+      // close_notify and FIN rather than a reset: a probe leaves no error in the server's log.
+      tls.end();
+      tls.resume();
+      resolve(shown);
+    };
+    tls.once("secureConnect", () => {
+      const shown = shownBy(tls, whyDistrusted(tls));
+      if (shown === null) reject(new Error("the server presented no certificate"));
+      else settle(shown);
+    });
+    const onFailure = (error: Error): void => {
+      const shown = shownBy(tls, undefined);
+      if (shown === null) reject(error);
+      else settle(shown);
+    };
+    tls.on("error", onFailure);
+    tls.once("close", () => onFailure(new Error("the server closed the connection during the handshake")));
+  });
+}
+
+function shownBy(tls: TLSSocket, distrust: Shown["distrust"]): Shown | null {
+  const leaf = tls.getPeerX509Certificate();
+  return leaf === undefined ? null : { leaf, protocol: tls.getProtocol() ?? "unknown", distrust };
+}
+
+function whyDistrusted(tls: TLSSocket): string | null {
+  return tls.authorized ? null : String(tls.authorizationError);
+}

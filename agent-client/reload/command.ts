@@ -1,0 +1,28 @@
+import { findProgram, programProblem, runProgram, systemSearchPath } from "./run-program.ts";
+import type { CommandStrategy, ReloadContext, ReloadResult } from "./strategy.ts";
+
+/** Runs the operator's own command; exit code 0 is success. */
+export async function reloadByCommand(strategy: CommandStrategy, context: ReloadContext): Promise<ReloadResult> {
+  const { ok, detail } = await runProgram(strategy.argv, {
+    timeoutMs: strategy.timeoutMs,
+    searchPath: context.searchPath ?? systemSearchPath,
+    signal: context.signal,
+  });
+  return { ok, detail };
+}
+
+export function describeCommand(strategy: CommandStrategy): string {
+  return strategy.argv.join(" ");
+}
+
+export async function validateCommand(strategy: CommandStrategy, context: ReloadContext): Promise<readonly string[]> {
+  return validateProgram(strategy.argv, context);
+}
+
+/** What keeps this argv from being run; empty when nothing does. Runs nothing. */
+export async function validateProgram(argv: readonly string[], context: ReloadContext): Promise<readonly string[]> {
+  const searchPath = context.searchPath ?? systemSearchPath;
+  const [name] = argv;
+  const found = name !== undefined && (await findProgram(name, searchPath)) !== null;
+  return found ? [] : [programProblem(name, searchPath)];
+}

@@ -1,0 +1,156 @@
+import { readFile, readlink, stat } from "node:fs/promises";
+import { basename, isAbsolute, join } from "node:path";
+import type { ReloadResult, ReloadSignal, SignalStrategy } from "./strategy.ts";
+
+/**
+ * Signals that are known not to reload but to break the server, by process name: worse than no reload, so never sent.
+ * Whoever knows better has `command`.
+ */
+const harmful: Readonly<Record<string, Partial<Record<ReloadSignal, string>>>> = {
+  nginx: { USR1: "only reopens nginx's logs", USR2: "starts a second nginx master beside the first" },
+  haproxy: { USR1: "makes HAProxy close its listeners and end" },
+  node: { HUP: "kills a Node process", USR1: "opens Node's debugger" },
+  openclaw: { HUP: "kills OpenClaw, which watches its files: use watch", USR1: "opens a debugger in OpenClaw" },
+  defenseclaw: { HUP: "shuts DefenseClaw down" },
+};
+
+/** As much of a name as the kernel keeps in /proc/PID/comm (TASK_COMM_LEN 16, with its NUL). */
+const commLength = 15;
+
+/** The process that a pid file named, as it was looked at. */
+interface Seen {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat: together with the pid it names one process for as long as the machine runs. */
+  readonly startTime: string;
+  readonly name: string;
+  readonly uid: number;
+}
+
+/** Why nothing was signalled. */
+class Unfit extends Error {}
+
+/**
+ * Sends the signal to the process of the pid file, if that is the process that was meant: the file is read now, `process` must
+ * be its name or executable, and it must still be the same process (start time) when the signal goes out. When anything does
+ * not fit nothing is signalled: the pid may long belong to somebody else.
+ */
+export async function reloadBySignal(strategy: SignalStrategy, proc = "/proc"): Promise<ReloadResult> {
+  try {
+    refuseHarmful(strategy);
+    const seen = await look(strategy, proc);
+    // The server may have been restarted while we looked: both must still say the same right before the signal.
+    const again = await look(strategy, proc);
+    if (again.pid !== seen.pid || again.startTime !== seen.startTime) {
+      throw new Unfit("the process changed while it was looked at: nothing was signalled, try again");
+    }
+    process.kill(seen.pid, `SIG${strategy.signal}`);
+    const who = `${seen.name}, pid ${seen.pid}, uid ${seen.uid}`;
+    if ((await startTimeOf(seen.pid, proc)) !== seen.startTime) {
+      return { ok: false, detail: `sent ${strategy.signal} to ${who}, and the process ended: look at its log` };
+    }
+    return { ok: true, detail: `sent ${strategy.signal} to ${who}` };
+  } catch (error) {
+    return { ok: false, detail: explain(strategy, error) };
+  }
+}
+
+export function describeSignal(strategy: SignalStrategy): string {
+  return `kill -${strategy.signal} $(cat ${strategy.pidFile}) if that is ${strategy.process}`;
+}
+
+export async function validateSignal(strategy: SignalStrategy, proc = "/proc"): Promise<readonly string[]> {
+  const problems: string[] = [];
+  if (!isAbsolute(strategy.pidFile))
+    problems.push(`pidFile ${strategy.pidFile} is a relative path: write it from / on`);
+  if (strategy.process === "")
+    problems.push("process is empty: write the name of the server's program, for example nginx");
+  if (problems.length > 0) return problems;
+  try {
+    refuseHarmful(strategy);
+    const { pid } = await look(strategy, proc);
+    process.kill(pid, 0);
+    return [];
+  } catch (error) {
+    return [explain(strategy, error)];
+  }
+}
+
+function refuseHarmful({ signal, process: name }: SignalStrategy): void {
+  const why = harmful[basename(name)]?.[signal];
+  if (why !== undefined)
+    throw new Unfit(`${signal} ${why}: nothing was signalled, choose the signal that reloads it, or another strategy`);
+}
+
+async function look({ pidFile, process: wanted }: SignalStrategy, proc: string): Promise<Seen> {
+  const pid = await readPid(pidFile);
+  const startTime = await startTimeOf(pid, proc);
+  if (startTime === null) {
+    throw new Unfit(`${pidFile} names pid ${pid}, and no such process runs: start the server, or correct pidFile`);
+  }
+  const comm = (await readFile(join(proc, String(pid), "comm"), "utf8")).trimEnd();
+  const exe = await executableOf(pid, proc);
+  if (!fits(wanted, comm, exe)) {
+    const is = exe === null ? comm : `${comm} (${exe})`;
+    throw new Unfit(
+      `pid ${pid} of ${pidFile} is ${is}, not ${wanted}: nothing was signalled; correct pidFile or process`,
+    );
+  }
+  const { uid } = await stat(join(proc, String(pid)));
+  return { pid, startTime, name: comm, uid };
+}
+
+async function readPid(pidFile: string): Promise<number> {
+  const text = await readFile(pidFile, "utf8");
+  // PostgreSQL writes more lines below; the pid is the first in every server's file.
+  const digits = /^\s*(\d{1,10})\s*(\n|$)/.exec(text)?.[1];
+  const pid = Number(digits ?? Number.NaN);
+  // kill(2): 0 would be our own process group.
+  if (!Number.isSafeInteger(pid) || pid < 1 || pid === process.pid) {
+    throw new Unfit(`${pidFile} does not hold the pid of a server: is it the right file, and is the server running?`);
+  }
+  return pid;
+}
+
+/** Null when there is no such process, or only what its parent has not yet buried. */
+async function startTimeOf(pid: number, proc: string): Promise<string | null> {
+  try {
+    const text = await readFile(join(proc, String(pid), "stat"), "utf8");
+    // The name, field 2, stands in parentheses and may itself hold spaces and parentheses. Field 3 is the state.
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    const [state] = fields;
+    return state === "Z" || state === "X" ? null : (fields[22 - 3] ?? null);
+  } catch (error) {
+    if (isGone(error)) return null;
+    throw error;
+  }
+}
+
+/** Null when we may not see it (a process of another user). */
+async function executableOf(pid: number, proc: string): Promise<string | null> {
+  try {
+    // The kernel adds this when a package upgrade replaced the file under the running server.
+    return (await readlink(join(proc, String(pid), "exe"))).replace(/ \(deleted\)$/, "");
+  } catch {
+    return null;
+  }
+}
+
+function fits(wanted: string, comm: string, exe: string | null): boolean {
+  if (isAbsolute(wanted)) return exe === wanted;
+  return comm === wanted.slice(0, commLength) || (exe !== null && basename(exe) === wanted);
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ESRCH");
+}
+
+function explain({ pidFile, process: wanted }: SignalStrategy, error: unknown): string {
+  if (error instanceof Unfit) return error.message;
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  if (code === "ENOENT") return `${pidFile} is not there: is ${wanted} running, and is this its pid file?`;
+  if (code === "ESRCH") return `${wanted} ended while it was looked at: nothing was signalled`;
+  if (code === "EPERM") {
+    return `the agent may not signal ${wanted}: run it as root, as the same user, with CAP_KILL, or use systemd to reload`;
+  }
+  return `${wanted} could not be signalled: ${String(error)}`;
+}
