@@ -59,6 +59,11 @@ export function allNames(names: Names): string[] {
   return [...names.dns, ...names.ip, ...names.uri, ...names.email];
 }
 
+/** The same names in the same order. */
+export function identicalNames(a: Names, b: Names): boolean {
+  return JSON.stringify([a.dns, a.ip, a.uri, a.email]) === JSON.stringify([b.dns, b.ip, b.uri, b.email]);
+}
+
 /**
  * Lower-case DNS name of A-labels (RFC 5280 §4.2.1.6, RFC 1034 §3.5 as modified by RFC 1123); `*.` may stand leftmost.
  * @throws AppError `request-invalid`

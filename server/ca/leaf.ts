@@ -1,0 +1,163 @@
+import { verify, type KeyObject } from "node:crypto";
+import {
+  asciiBytes,
+  bitString,
+  boolean,
+  explicit,
+  implicit,
+  integer,
+  namedBits,
+  octetString,
+  sequence,
+  setOf,
+  time,
+  utf8String,
+} from "@newleaf/shared/der";
+import { signatureAlgorithm } from "@newleaf/shared/key-algorithm";
+import { allNames, generalNames, identicalNames, noNames, readGeneralNames, type Names } from "@newleaf/shared/names";
+import { AppError } from "@newleaf/shared/problems";
+import { serialToDer } from "@newleaf/shared/serial-number";
+import { readCertificate, type TbsCertificate } from "./certificate.ts";
+import type { Issuer } from "./issuer.ts";
+import { keyIdentifier } from "./key-identifier.ts";
+import { requireClean } from "./lint.ts";
+import { encoded, extensions, keyUsageBits } from "./oids.ts";
+import type { LeafProfile } from "./profile.ts";
+
+export interface LeafPlan {
+  readonly profile: LeafProfile;
+  /** Identity id: the subject CN. */
+  readonly identity: string;
+  /** Canonical, of the inventory; may be none. */
+  readonly names: Names;
+  readonly publicKey: KeyObject;
+  /** DER SubjectPublicKeyInfo of that key. */
+  readonly spki: Uint8Array;
+  /** From `newSerial`. */
+  readonly serial: string;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  readonly issuer: Issuer;
+  /** Base of CRL distribution point and issuer URL. */
+  readonly publicUrl: string;
+}
+
+declare const linted: unique symbol;
+
+/** What may be signed: every field decided, encoded and linted. Only `prepareLeaf` makes one. */
+export interface PreparedLeaf {
+  readonly [linted]: true;
+  readonly tbs: Buffer;
+  readonly issuerId: string;
+  readonly identity: string;
+  readonly serial: string;
+  readonly spki: Uint8Array;
+  readonly names: Names;
+  /** Milliseconds since the epoch, whole seconds. */
+  readonly notBefore: number;
+  readonly notAfter: number;
+}
+
+const second = 1000;
+const version3 = explicit(0, integer(2));
+const digitalSignature = namedBits([keyUsageBits.digitalSignature]);
+const digitalSignatureAndKeyEncipherment = namedBits([keyUsageBits.digitalSignature, keyUsageBits.keyEncipherment]);
+
+/**
+ * Decides and encodes every field of a leaf (`docs/certificate-profile.md`) and lints the result.
+ * @throws AppError `issuer-unavailable` when the issuer expires before the leaf could live, `internal` when the lint finds anything
+ */
+export function prepareLeaf(plan: LeafPlan): PreparedLeaf {
+  const { profile, identity, names, spki, serial, now, issuer } = plan;
+  const issuedAt = Math.floor(now / second) * second;
+  const notBefore = Math.floor((now - profile.backdate) / second) * second;
+  // Both ends belong to the validity period (RFC 5280 §4.1.2.5), so thirty days end one second earlier.
+  const notAfter = Math.min(Math.floor((issuedAt + profile.validity) / second) * second - second, issuer.notAfter);
+  if (notAfter <= now) {
+    throw new AppError(
+      "issuer-unavailable",
+      `The issuer ${issuer.id} ends at ${new Date(issuer.notAfter).toISOString()}, too soon for any leaf; rotate the CA`,
+    );
+  }
+  const tbs = sequence(
+    version3,
+    serialToDer(serial),
+    issuer.signatureAlgorithm,
+    issuer.subject,
+    sequence(time(notBefore), time(notAfter)),
+    sequence(setOf(sequence(encoded.commonName, utf8String(identity)))),
+    spki,
+    explicit(3, sequence(...leafExtensions(plan))),
+  );
+  requireClean({ tbs, profile, identity, names, spki, serial, now, issuer });
+  const leaf = { tbs, issuerId: issuer.id, identity, serial, spki, names, notBefore, notAfter };
+  return Object.freeze(leaf) as PreparedLeaf;
+}
+
+/**
+ * Signs a prepared leaf, reads the certificate back and holds it against what was prepared.
+ * @returns DER
+ * @throws Error on any difference, or when the signature does not hold: the certificate must not be released
+ */
+export function signLeaf(prepared: PreparedLeaf, issuer: Issuer): Buffer {
+  if (prepared.issuerId !== issuer.id)
+    throw new Error(`The leaf ${prepared.serial} was prepared for issuer ${prepared.issuerId}, not ${issuer.id}`);
+  const signature = issuer.sign(prepared.tbs);
+  const der = sequence(prepared.tbs, issuer.signatureAlgorithm, bitString(signature));
+  const read = readCertificate(der);
+  const same =
+    read.serial === prepared.serial &&
+    read.spki.equals(prepared.spki) &&
+    read.notBefore === prepared.notBefore &&
+    read.notAfter === prepared.notAfter &&
+    identicalNames(namesOf(read), prepared.names);
+  if (!same) throw new Error(`The certificate ${prepared.serial} is not what was prepared; it is not released`);
+  if (!verify(signatureAlgorithm(issuer.publicKey).hash, read.tbs, issuer.publicKey, read.signature)) {
+    throw new Error(
+      `The signer of issuer ${issuer.id} made a signature that does not hold; certificate ${prepared.serial} is not released`,
+    );
+  }
+  return der;
+}
+
+/** The subjectAltName of a certificate; no names when it has none. */
+export function leafNames(der: Uint8Array): Names {
+  return namesOf(readCertificate(der));
+}
+
+function leafExtensions({ profile, names, publicKey, spki, issuer, publicUrl }: LeafPlan): Buffer[] {
+  const base = publicUrl.replace(/\/+$/, "");
+  // RFC 5246 §7.4.2: RSA key transport of TLS 1.2 servers. Never for EC (RFC 8813 §3) and Ed25519 keys (RFC 8410 §5).
+  const transport = publicKey.asymmetricKeyType === "rsa" && profile.extendedKeyUsage.includes("serverAuth");
+  const crl = uri(`${base}/crl/${issuer.id}.crl`);
+  return [
+    extension(encoded.authorityKeyId, sequence(implicit(0, issuer.keyId))),
+    extension(encoded.subjectKeyId, octetString(keyIdentifier(spki))),
+    criticalExtension(encoded.keyUsage, transport ? digitalSignatureAndKeyEncipherment : digitalSignature),
+    extension(encoded.extendedKeyUsage, sequence(...profile.extendedKeyUsage.map((usage) => encoded[usage]))),
+    ...(allNames(names).length === 0 ? [] : [extension(encoded.subjectAltName, generalNames(names))]),
+    extension(encoded.crlDistributionPoints, sequence(sequence(explicit(0, explicit(0, crl))))),
+    extension(
+      encoded.authorityInfoAccess,
+      sequence(sequence(encoded.caIssuers, uri(`${base}/issuers/${issuer.id}.crt`))),
+    ),
+  ];
+}
+
+function extension(id: Buffer, value: Uint8Array): Buffer {
+  return sequence(id, octetString(value));
+}
+
+function criticalExtension(id: Buffer, value: Uint8Array): Buffer {
+  return sequence(id, boolean(true), octetString(value));
+}
+
+/** uniformResourceIdentifier of a GeneralName. */
+function uri(text: string): Buffer {
+  return implicit(6, asciiBytes(text));
+}
+
+function namesOf(fields: TbsCertificate): Names {
+  const value = fields.extensions.get(extensions.subjectAltName)?.value;
+  return value === undefined ? noNames : readGeneralNames(value);
+}
