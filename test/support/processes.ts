@@ -1,0 +1,73 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer, connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const running = new Set<ChildProcess>();
+process.once("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
+export interface Daemon {
+  readonly child: ChildProcess;
+  /** What it wrote to stdout and stderr. */
+  output(): string;
+  /** SIGTERM, then SIGKILL after two seconds. */
+  stop(): Promise<void>;
+}
+
+/** Starts a program in the foreground that ends with the test process at the latest. */
+export function startDaemon(program: string, args: readonly string[]): Daemon {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+  const chunks: Buffer[] = [];
+  child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
+  child.stderr.on("data", (chunk: Buffer) => chunks.push(chunk));
+  running.add(child);
+  const ended = once(child, "exit").finally(() => running.delete(child));
+  return {
+    child,
+    output: () => Buffer.concat(chunks).toString("utf8"),
+    async stop() {
+      if (child.exitCode === null && child.signalCode === null) {
+        child.kill("SIGTERM");
+        await Promise.race([ended, sleep(2000)]);
+        child.kill("SIGKILL");
+      }
+      await ended;
+    },
+  };
+}
+
+/** A TCP port of 127.0.0.1 that nobody listens on now. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+/** Waits until somebody accepts connections on the port; false when `daemon` ends first. */
+export async function accepts(port: number, daemon: Daemon, timeoutMs = 5000): Promise<boolean> {
+  const deadline = Date.now() + timeoutMs;
+  while (Date.now() < deadline) {
+    if (daemon.child.exitCode !== null || daemon.child.signalCode !== null) return false;
+    if (await canConnect(port)) return true;
+    await sleep(10);
+  }
+  return false;
+}
+
+/** Whether 127.0.0.1:port accepts a connection now. */
+export function canConnect(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: "127.0.0.1", port });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
