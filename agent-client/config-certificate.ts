@@ -1,0 +1,196 @@
+/** One entry of `certificates` in agent.yml. */
+import { isAbsolute, normalize } from "node:path";
+import { type KeyAlgorithm, keyAlgorithms } from "@newleaf/shared/key-algorithm";
+import { nearest } from "@newleaf/shared/nearest";
+import { openSection, readChoice, readPath, type Section } from "./config-section.ts";
+import { type FileName, fileNames, isFileName } from "./install/material.ts";
+import type { Target } from "./install/target.ts";
+import { type ProbeTarget, startTlsProtocols } from "./probe.ts";
+import { defaultReloadTimeoutMs, reloadSignals, type ReloadStrategy } from "./reload/strategy.ts";
+
+export interface ProbeConfig extends ProbeTarget {
+  /** How long a reload may take to show. */
+  readonly timeoutMs: number;
+}
+
+export interface CertificateConfig {
+  /** Names the certificate in commands, logs and metrics, and its directory in `state`. */
+  readonly name: string;
+  readonly key: KeyAlgorithm;
+  readonly newKeyEachRenewal: boolean;
+  /** Where and how it is installed. */
+  readonly target: Target;
+  readonly reload: ReloadStrategy;
+  /** The server's own configuration check, argv without a shell. */
+  readonly check: readonly string[] | null;
+  /** Empty: `none` was said. */
+  readonly probes: readonly ProbeConfig[];
+}
+
+export const defaultProbeTimeoutMs = 15_000;
+const defaultFiles: readonly FileName[] = ["key.pem", "cert.pem", "chain.pem", "fullchain.pem", "ca.pem", "crl.pem"];
+const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const identityKeys = ["name", "key", "newKeyEachRenewal"];
+const fileKeys = ["directory", "files", "owner", "group", "mode", "links"];
+const keys = [...identityKeys, ...fileKeys, "reload", "check", "probe"];
+
+export function readCertificate(value: unknown, path: string, problems: string[]): CertificateConfig | null {
+  const section = openSection(value, path, keys, problems);
+  if (section === null) return null;
+  const name = section.required("name") ?? "";
+  if (name !== "" && !namePattern.test(name))
+    section.problem("name", "must be letters, digits, dot, dash, underscore; at most 64");
+  const files = readFiles(section);
+  return {
+    name,
+    key: readChoice(section, "key", keyAlgorithms, "ecdsa-p256"),
+    newKeyEachRenewal: section.flag("newKeyEachRenewal", true),
+    target: {
+      directory: readPath(section, "directory"),
+      files,
+      owner: readAccount(section, "owner"),
+      group: readAccount(section, "group"),
+      mode: readMode(section),
+      links: readLinks(section, files),
+    },
+    reload: readReload(section, problems),
+    check: readArgv(section, "check") ?? null,
+    probes: readProbes(section, problems),
+  };
+}
+
+function readFiles(section: Section): readonly FileName[] {
+  const names = section.texts("files");
+  if (names === undefined) return defaultFiles;
+  if (names.length === 0) section.problem("files", "must name at least one file");
+  return [...new Set(names)].filter((name) => {
+    if (isFileName(name)) return true;
+    const meant = nearest(name, fileNames);
+    section.problem(
+      "files",
+      `names "${name}"; ${meant === null ? `known files: ${fileNames.join(", ")}` : `did you mean "${meant}"?`}`,
+    );
+    return false;
+  }) as readonly FileName[];
+}
+
+function readAccount(section: Section, key: string): string | number | null {
+  const text = section.text(key);
+  if (text === undefined || text === "null") return null;
+  if (/^\d{1,10}$/.test(text)) return Number(text);
+  if (!/^[A-Za-z_][A-Za-z0-9_.-]*\$?$/.test(text)) section.problem(key, `must be a name or a number, not "${text}"`);
+  return text;
+}
+
+/** Octal as chmod takes it: `0600`, `640`, `0o640`. */
+function readMode(section: Section): number {
+  const text = section.text("mode");
+  if (text === undefined) return 0o600;
+  const match = /^(?:0o?)?([0-7]{3})$/.exec(text);
+  const mode = Number.parseInt(match?.[1] ?? "0", 8);
+  if (match === null || (mode & 0o400) === 0 || (mode & 0o133) !== 0) {
+    section.problem(
+      "mode",
+      `must be an octal file mode between 0400 and 0644 without execute or foreign write bits, not "${text}"`,
+    );
+  }
+  return mode;
+}
+
+function readLinks(section: Section, files: readonly FileName[]): Readonly<Record<string, FileName>> {
+  const value = section.raw("links");
+  if (value === undefined) return {};
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    section.problem("links", "must map paths to files, such as { /etc/nginx/tls/server.crt: fullchain.pem }");
+    return {};
+  }
+  const links: Record<string, FileName> = {};
+  for (const [path, file] of Object.entries(value as Readonly<Record<string, unknown>>)) {
+    if (!isAbsolute(path)) section.problem("links", `name "${path}", which is not an absolute path`);
+    else if (typeof file !== "string" || !isFileName(file) || !files.includes(file)) {
+      section.problem("links", `point "${path}" at "${String(file)}", which is not in files`);
+    } else links[normalize(path)] = file;
+  }
+  return links;
+}
+
+function readArgv(section: Section, key: string): readonly string[] | undefined {
+  const argv = section.texts(key);
+  if (argv !== undefined && (argv[0] ?? "") === "")
+    section.problem(key, "must be a program and its arguments, such as [nginx, -t]");
+  return argv;
+}
+
+const strategies = ["systemd", "signal", "command", "touch"] as const;
+
+function readReload(parent: Section, problems: string[]): ReloadStrategy {
+  const fallback: ReloadStrategy = { kind: "watch" };
+  const value = parent.raw("reload");
+  if (value === undefined) {
+    parent.problem(
+      "reload",
+      `is missing and has no default; it is one of ${strategies.map((name) => `{ ${name}: … }`).join(", ")} or watch`,
+    );
+    return fallback;
+  }
+  if (value === "watch") return fallback;
+  const section = openSection(value, `${parent.path}.reload`, [...strategies, "pidFile", "process"], problems);
+  if (section === null) return fallback;
+  const chosen = strategies.filter((name) => section.has(name));
+  const [strategy] = chosen;
+  if (strategy === undefined || chosen.length > 1) {
+    parent.problem("reload", `must say exactly one of ${strategies.join(", ")}, or the word watch`);
+    return fallback;
+  }
+  if (strategy !== "signal") {
+    for (const key of ["pidFile", "process"]) if (section.has(key)) section.problem(key, "belongs to signal only");
+  }
+  return strategyOf(section, strategy);
+}
+
+function strategyOf(section: Section, name: (typeof strategies)[number]): ReloadStrategy {
+  switch (name) {
+    case "systemd":
+      return { kind: "systemd", unit: section.required("systemd") ?? "", timeoutMs: defaultReloadTimeoutMs };
+    case "command":
+      return { kind: "command", argv: readArgv(section, "command") ?? [], timeoutMs: defaultReloadTimeoutMs };
+    case "touch":
+      return { kind: "touch", file: readPath(section, "touch") };
+    case "signal":
+      return {
+        kind: "signal",
+        signal: readChoice(section, "signal", reloadSignals, "HUP"),
+        pidFile: readPath(section, "pidFile"),
+        process: section.required("process") ?? "",
+      };
+  }
+}
+
+function readProbes(section: Section, problems: string[]): readonly ProbeConfig[] {
+  const value = section.raw("probe");
+  if (value === undefined) {
+    section.problem("probe", "is missing; say where the certificate is served, or none");
+    return [];
+  }
+  if (value === "none") return [];
+  const list: readonly unknown[] = Array.isArray(value) ? value : [value];
+  if (list.length === 0) section.problem("probe", "must name at least one address, or be the word none");
+  return list.map((item, at) =>
+    readProbe(item, Array.isArray(value) ? `${section.path}.probe[${at}]` : `${section.path}.probe`, problems),
+  );
+}
+
+function readProbe(value: unknown, path: string, problems: string[]): ProbeConfig {
+  const section = openSection(value, path, ["connect", "serverName", "timeout", "startTls"], problems);
+  if (section === null) return { connect: "", serverName: "", timeoutMs: defaultProbeTimeoutMs };
+  const connect = section.required("connect") ?? "";
+  const port = Number(/^(?:\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):(\d{1,5})$/.exec(connect)?.[1] ?? "0");
+  if (connect !== "" && (port < 1 || port > 65_535))
+    section.problem("connect", `must be host:port or [address]:port, not "${connect}"`);
+  const timeoutMs = section.duration("timeout", defaultProbeTimeoutMs);
+  if (timeoutMs < 1000 || timeoutMs > 600_000) section.problem("timeout", "must lie between 1s and 10m");
+  const probe = { connect, serverName: section.required("serverName") ?? "", timeoutMs };
+  return section.has("startTls")
+    ? { ...probe, startTls: readChoice(section, "startTls", startTlsProtocols, "postgres") }
+    : probe;
+}
