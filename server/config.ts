@@ -51,6 +51,9 @@ export interface ServerConfig {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+/** The process's own; every other file gets it handed in. */
+export const environment: Environment = process.env;
+
 export const configFile = "newleaf.yml";
 
 /** Variables that belong to the programs and are no configuration. */
@@ -123,7 +126,7 @@ export function loadConfig(from: { readonly dataDir: string; readonly env?: Envi
   if (!existsSync(file)) {
     throw new AppError("not-found", `There is no ${file}. Make a data directory with: newleaf init --data ${dataDir}`);
   }
-  return parseConfig({ dataDir, text: readFileSync(file, "utf8"), env: from.env ?? process.env });
+  return parseConfig({ dataDir, text: readFileSync(file, "utf8"), env: from.env ?? environment });
 }
 
 /**
@@ -157,7 +160,7 @@ export function parseConfig(from: {
  * `--data`, else NEWLEAF_DATA, else ./newleaf-data, else /var/lib/newleaf; the last two if they exist. When neither does (a first
  * `init`) it is ./newleaf-data.
  */
-export function resolveDataDir(flag: string | undefined, env: Environment = process.env): string {
+export function resolveDataDir(flag: string | undefined, env: Environment = environment): string {
   if (flag !== undefined) return resolve(flag);
   const fromEnvironment = env["NEWLEAF_DATA"];
   if (fromEnvironment !== undefined && fromEnvironment !== "") return resolve(fromEnvironment);

@@ -56,7 +56,7 @@ export interface Founding {
 export async function prepareFounding(request: FoundingRequest): Promise<Founding> {
   const { now, caName, publicUrl, random } = request;
   const rootKey = await generateKey("ecdsa-p384");
-  const rootDer = await createRoot({ caName, now, key: rootKey, random });
+  const rootDer = await createRoot({ caName, now, key: rootKey, random: random(16) });
   const root = openIssuer(rootDer, rootKey);
 
   const intermediateKey = await generateKey("ecdsa-p256");
@@ -67,10 +67,10 @@ export async function prepareFounding(request: FoundingRequest): Promise<Foundin
     key: intermediateKey,
     now,
     publicUrl,
-    random,
+    random: random(16),
   });
   const intermediate = openIssuer(intermediateDer, intermediateKey);
-  const twin = await createTwin({ intermediate: intermediateDer, key: intermediateKey });
+  const twin = await createTwin({ certificate: intermediateDer, key: intermediateKey, random: random(16) });
 
   const caller = systemCaller("init");
   const operatorKey = await generateKey("ecdsa-p256");

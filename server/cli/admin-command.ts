@@ -1,0 +1,108 @@
+/** What every command of the admin API has in common: who speaks, to which service, and how it is shown. */
+import { parseDuration } from "@newleaf/shared/duration";
+import { AppError } from "@newleaf/shared/problems";
+import { type Command, InvalidArgumentError } from "commander";
+import { type AdminClient, adminClient, type Connection } from "./admin-client.ts";
+import { confirm, type Terminal } from "./terminal.ts";
+
+export interface AdminOptions extends Connection {
+  readonly json?: boolean;
+  readonly yes?: boolean;
+}
+
+export interface AdminContext<Options> {
+  readonly client: AdminClient;
+  readonly terminal: Terminal;
+  readonly options: Options;
+  readonly json: boolean;
+  /** Asks before harm; see `confirm`. */
+  confirm(question: string): Promise<boolean>;
+}
+
+export interface CommandText {
+  /** Name and arguments, as commander writes them: `show <id>`. */
+  readonly usage: string;
+  readonly summary: string;
+  readonly examples: readonly string[];
+  /** More to know, shown in the help. */
+  readonly notes?: string;
+}
+
+/** A command that reads, with `--json`. */
+export function readingCommand(parent: Command, text: CommandText): Command {
+  return plainCommand(parent, text).option("--json", "print what the API returns, as JSON");
+}
+
+/** A command that destroys or decides: asks y/N, takes `--yes`. */
+export function harmfulCommand(parent: Command, text: CommandText): Command {
+  return readingCommand(parent, text).option("--yes", "do not ask");
+}
+
+/** A group of commands that does nothing by itself. */
+export function commandGroup(program: Command, name: string, summary: string): Command {
+  return program.command(name).summary(summary).description(summary);
+}
+
+/**
+ * The function commander calls, from one that gets the client, the options and the positional arguments.
+ * `Options` is what the command's own options parse to.
+ */
+export function withClient<Options = unknown>(
+  terminal: Terminal,
+  work: (context: AdminContext<AdminOptions & Options>, ...positional: string[]) => Promise<void>,
+): (...args: unknown[]) => Promise<void> {
+  return async (...args) => {
+    // commander calls with the positional arguments, then the options, then the command.
+    const command = args.at(-1) as Command;
+    const options: AdminOptions & Options = command.opts();
+    const context: AdminContext<AdminOptions & Options> = {
+      client: adminClient(terminal, options),
+      terminal,
+      options,
+      json: options.json === true,
+      confirm: (question) => confirm(terminal, question, options.yes),
+    };
+    await work(context, ...(args.slice(0, -2) as string[]));
+  };
+}
+
+/** For options that may be given more than once. */
+export function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value];
+}
+
+/** An option's duration, checked here so that a slip is wrong usage; passed on as it was written. */
+export function durationText(value: string): string {
+  durationMs(value);
+  return value;
+}
+
+/** An option's duration in milliseconds. */
+export function durationMs(value: string): number {
+  try {
+    return parseDuration(value);
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof AppError ? error.message : "not a duration");
+  }
+}
+
+export function wholeNumber(value: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(value)) throw new InvalidArgumentError("a whole number above 0 is needed");
+  return Number(value);
+}
+
+function plainCommand(parent: Command, { usage, summary, examples, notes }: CommandText): Command {
+  const help = `${notes === undefined ? "" : `\n${notes}\n`}\nExamples:\n${examples.map((line) => `  ${line}`).join("\n")}\n`;
+  return parent
+    .command(usage)
+    .summary(summary)
+    .description(summary)
+    .option("--data <dir>", "data directory of the service (default: NEWLEAF_DATA, ./newleaf-data, /var/lib/newleaf)")
+    .option(
+      "--as <operator>",
+      "operator to act as: an id, or a directory with key.pem and chain.pem (default: the only one there is)",
+    )
+    .option("--server <url>", "admin listener of a service elsewhere, https://ca.claw.internal:8445")
+    .option("--roots <file>", "with --server: PEM file of the root to trust (default: roots.pem of the data directory)")
+    .addHelpText("after", help);
+}

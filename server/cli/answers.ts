@@ -1,0 +1,104 @@
+/** What the admin API answers, as far as the command line shows it. Times are ISO 8601. */
+import type { Names } from "@newleaf/shared/names";
+
+export interface IdentityAnswer {
+  readonly id: string;
+  readonly profile: string;
+  readonly names: Names;
+  readonly keys: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly state: string;
+  readonly leaf: {
+    readonly serial: string;
+    readonly notAfter: string;
+    readonly state: string;
+    readonly fingerprint: string;
+  } | null;
+  readonly lineage: string | null;
+  readonly lastSeen: string | null;
+  readonly warnings?: readonly string[];
+}
+
+export interface InventoryChangeAnswer {
+  readonly kind: "add" | "change" | "remove" | "unchanged";
+  readonly id: string;
+  readonly differences: readonly { readonly field: string; readonly from: unknown; readonly to: unknown }[];
+  readonly liveLeaves: number;
+}
+
+export interface InventoryPlanAnswer {
+  readonly changes: readonly InventoryChangeAnswer[];
+  readonly warnings: readonly string[];
+}
+
+export interface CreatedTokenAnswer {
+  readonly id: string;
+  readonly token: string;
+  readonly identity: string;
+  readonly expiresAt: string;
+  readonly rootFingerprint: string;
+}
+
+export interface TokenAnswer {
+  readonly id: string;
+  readonly identity: string;
+  readonly createdBy: string;
+  readonly expiresAt: string;
+  readonly spentAt: string | null;
+  readonly revokedAt: string | null;
+}
+
+export interface ApprovalAnswer {
+  readonly id: string;
+  readonly state: string;
+  /** SPKI fingerprint; the wire calls it as the enrollment does. */
+  readonly fingerprint: string;
+  readonly claim: string | null;
+  readonly askedNames: readonly string[];
+  readonly address: string;
+  readonly createdAt: string;
+  readonly expiresAt: string;
+}
+
+export interface CertificateSummary {
+  readonly serial: string;
+  readonly identity: string;
+  readonly profile: string;
+  readonly state: string;
+  readonly notAfter: string;
+  readonly lineage: string | null;
+  readonly generation: number;
+  readonly reason: string | null;
+  /** PEM; of one certificate only, not in lists. */
+  readonly certificate?: string;
+  readonly chain?: string;
+}
+
+export interface RevocationAnswer {
+  readonly revoked: readonly {
+    readonly serial: string;
+    readonly identity: string;
+    readonly reason: string;
+    readonly outcome?: string;
+  }[];
+  readonly blockedKeys: readonly string[];
+  readonly dryRun: boolean;
+}
+
+export interface LineageAnswer {
+  readonly id: string;
+  readonly identity: string;
+  readonly state: string;
+  readonly newestGeneration: number;
+  readonly createdAt: string;
+  readonly lockedAt: string | null;
+}
+
+export interface IssuerAnswer {
+  readonly id: string;
+  readonly kind: string;
+  readonly state: string;
+  readonly subject: string;
+  readonly notAfter: string;
+  readonly crl: { readonly number: number; readonly thisUpdate: string; readonly nextUpdate: string } | null;
+}

@@ -1,0 +1,108 @@
+/** The command tree of `newleaf`: argv → exit code. */
+import { AppError } from "@newleaf/shared/problems";
+import { NetworkError } from "@newleaf/shared/http-client";
+import { Command, CommanderError } from "commander";
+import { version } from "../version.ts";
+import { collect } from "./admin-command.ts";
+import { addApprovalCommands } from "./approvals.ts";
+import { addAuditCommands } from "./audit.ts";
+import { addCertCommands } from "./cert.ts";
+import { addIdentityCommands } from "./identity.ts";
+import type { InitOptions } from "./init.ts";
+import { addInventoryCommands } from "./inventory.ts";
+import { addIssuerCommands } from "./issuers.ts";
+import { addLineageCommands } from "./lineage.ts";
+import type { ServeOptions } from "./serve.ts";
+import { addStatusCommand } from "./status.ts";
+import type { Terminal } from "./terminal.ts";
+import { addTokenCommands } from "./token.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const exitCodes = { done: 0, failed: 1, wrongUsage: 2 } as const;
+
+/** Runs one command. Resolves to the exit code: 0 done, 1 refused or failed, 2 wrong usage. Nothing is thrown. */
+export async function run(argv: readonly string[], terminal: Terminal): Promise<number> {
+  try {
+    await buildProgram(terminal).parseAsync(argv, { from: "user" });
+    return exitCodes.done;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Its message is out already. Help that was asked for is no error; help instead of a missing command is.
+      return error.exitCode === 0 ? exitCodes.done : exitCodes.wrongUsage;
+    }
+    terminal.err(`newleaf: ${describe(error)}\n`);
+    return error instanceof UsageError ? exitCodes.wrongUsage : exitCodes.failed;
+  }
+}
+
+function buildProgram(terminal: Terminal): Command {
+  const program = new Command("newleaf")
+    .description("The Newleaf issuing service, and the command line of its operators")
+    .version(version)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: (text) => terminal.err(text) })
+    .showHelpAfterError("(--help shows how it is used)");
+  addInit(program, terminal);
+  addServe(program, terminal);
+  addStatusCommand(program, terminal);
+  addIdentityCommands(program, terminal);
+  addInventoryCommands(program, terminal);
+  addTokenCommands(program, terminal);
+  addApprovalCommands(program, terminal);
+  addCertCommands(program, terminal);
+  addLineageCommands(program, terminal);
+  addIssuerCommands(program, terminal);
+  addAuditCommands(program, terminal);
+  return program;
+}
+
+function addInit(program: Command, terminal: Terminal): void {
+  program
+    .command("init")
+    .summary("make a data directory with a new certification authority")
+    .description(
+      "Makes root, intermediate, database, configuration and the first operator in an empty directory, all or nothing.",
+    )
+    .option("--data <dir>", "data directory (default: NEWLEAF_DATA, ./newleaf-data, /var/lib/newleaf)")
+    .option("--ca-name <name>", "name that goes into the CA certificates", "Newleaf")
+    .option("--host <name>", "DNS name or IP address of the service (may be repeated; default: localhost)", collect)
+    .option("--public-url <url>", "base of CRL and issuer URLs in certificates (default: http://<first host>:8080)")
+    .option("--root-passphrase-file <file>", "file with the passphrase that encrypts the root key (default: asked for)")
+    .option("--operator <id>", "first operator, with the role admin", "admin@operators")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  newleaf init
+  newleaf init --data /var/lib/newleaf --ca-name "Claw Lab" --host ca.claw.internal --root-passphrase-file /run/passphrase
+`,
+    )
+    .action(async (options: InitOptions) => {
+      // Only this command needs the whole CA engine: the others start faster without it.
+      const { init } = await import("./init.ts");
+      await init(terminal, options);
+    });
+}
+
+function addServe(program: Command, terminal: Terminal): void {
+  program
+    .command("serve")
+    .summary("run the service")
+    .description("Runs the service on its five listeners until SIGTERM or SIGINT; a second signal ends it at once.")
+    .option("--data <dir>", "data directory (default: NEWLEAF_DATA, ./newleaf-data, /var/lib/newleaf)")
+    .option("--check-config", "only check configuration and key permissions")
+    .addHelpText("after", "\nExamples:\n  newleaf serve\n  newleaf serve --data /var/lib/newleaf --check-config\n")
+    .action(async (options: ServeOptions) => {
+      const { serve } = await import("./serve.ts");
+      await serve(terminal, options);
+    });
+}
+
+function describe(error: unknown): string {
+  if (error instanceof AppError) return `${error.message} (${error.code})`;
+  if (error instanceof NetworkError || error instanceof UsageError) return error.message;
+  if (!(error instanceof Error)) return String(error);
+  const { code } = error as NodeJS.ErrnoException;
+  // A system error says what and why in its message; anything else is a fault of this program, and its place helps to mend it.
+  return code === undefined ? (error.stack ?? error.message) : error.message;
+}

@@ -1,0 +1,80 @@
+/** What a command may do to the outside beside its work: write, ask. Tests hand in their own. */
+import { createInterface } from "node:readline/promises";
+import type { Environment } from "../config.ts";
+import { UsageError } from "./usage-error.ts";
+
+export interface Terminal {
+  /** Results. The text brings its own line ends. */
+  out(text: string): void;
+  /** Messages for people. */
+  err(text: string): void;
+  /** Somebody is there to answer. */
+  readonly isInteractive: boolean;
+  ask(question: string): Promise<string>;
+  /** Without echo. */
+  askSecret(question: string): Promise<string>;
+  readonly env: Environment;
+}
+
+export function processTerminal(env: Environment): Terminal {
+  return {
+    out: (text) => void process.stdout.write(text),
+    err: (text) => void process.stderr.write(text),
+    isInteractive: process.stdin.isTTY && process.stderr.isTTY,
+    ask: askLine,
+    askSecret,
+    env,
+  };
+}
+
+/**
+ * Asks before harm. `--yes` answers for the operator; anything but y or yes is no.
+ * @throws UsageError when there is nobody to ask and no `--yes`
+ */
+export async function confirm(terminal: Terminal, question: string, yes: boolean | undefined): Promise<boolean> {
+  if (yes === true) return true;
+  if (!terminal.isInteractive) {
+    throw new UsageError(`${question} There is no terminal to ask on; repeat the command with --yes if you mean it.`);
+  }
+  const answer = (await terminal.ask(`${question} [y/N] `)).trim().toLowerCase();
+  if (answer === "y" || answer === "yes") return true;
+  terminal.err("Nothing was changed.\n");
+  return false;
+}
+
+async function askLine(question: string): Promise<string> {
+  // The question goes to stderr: stdout may be a file that takes the result.
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return await lines.question(question);
+  } finally {
+    lines.close();
+  }
+}
+
+const endOfText = "\u0003";
+const endOfTransmission = "\u0004";
+
+/** Reads a line with the terminal's echo off: raw mode, in which also Ctrl-C, Ctrl-D and Backspace arrive as characters. */
+async function askSecret(question: string): Promise<string> {
+  const { stdin, stderr } = process;
+  stderr.write(question);
+  stdin.setRawMode(true);
+  stdin.setEncoding("utf8");
+  let text = "";
+  try {
+    for await (const chunk of stdin.iterator({ destroyOnReturn: false }) as AsyncIterable<string>) {
+      for (const character of chunk) {
+        if (character === "\r" || character === "\n") return text;
+        if (character === endOfText || character === endOfTransmission)
+          throw new UsageError("No passphrase was given.");
+        text = character === "\u007f" || character === "\b" ? [...text].slice(0, -1).join("") : text + character;
+      }
+    }
+    return text;
+  } finally {
+    stdin.setRawMode(false);
+    stdin.pause();
+    stderr.write("\n");
+  }
+}

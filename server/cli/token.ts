@@ -1,0 +1,75 @@
+/** `newleaf token …` */
+import type { Command } from "commander";
+import { commandGroup, durationText, harmfulCommand, readingCommand, withClient } from "./admin-command.ts";
+import type { CreatedTokenAnswer, TokenAnswer } from "./answers.ts";
+import { asJson, asTable, moment } from "./output.ts";
+import type { Terminal } from "./terminal.ts";
+
+export function addTokenCommands(program: Command, terminal: Terminal): void {
+  const group = commandGroup(program, "token", "one-time tokens for a first enrollment");
+  readingCommand(group, {
+    usage: "create <identity>",
+    summary: "make a token that enrolls this identity once",
+    examples: [
+      "newleaf token create gateway-1 --ttl 1h",
+      "newleaf token create gateway-1 > token   (the token alone goes to stdout)",
+    ],
+    notes:
+      "The token is shown once and never again; it contains the root's fingerprint, so that the host can trust the service.",
+  })
+    .option("--ttl <duration>", "how long it works", durationText, "1h")
+    .action(
+      withClient<{ readonly ttl: string }>(terminal, async ({ client, options, json }, identity = "") => {
+        const { token, expiresAt, rootFingerprint, ...rest } = await client.post<CreatedTokenAnswer>("/v1/tokens", {
+          identity,
+          ttl: options.ttl,
+        });
+        if (json) {
+          terminal.out(asJson({ token, identity: rest.identity, expiresAt, rootFingerprint }));
+          return;
+        }
+        terminal.err(
+          `For ${rest.identity}, once, until ${moment(expiresAt)}. On the host, with the token in a file:\n  newleaf-agent enroll --token-file FILE\n`,
+        );
+        terminal.out(`${token}\n`);
+      }),
+    );
+  readingCommand(group, {
+    usage: "list",
+    summary: "tokens, open, used and revoked (never the tokens themselves)",
+    examples: ["newleaf token list", "newleaf token list --identity gateway-1 --json"],
+  })
+    .option("--identity <id>", "only of this identity")
+    .action(
+      withClient<{ readonly identity?: string }>(terminal, async ({ client, options, json }) => {
+        const items = await client.list<TokenAnswer>("/v1/tokens", { identity: options.identity });
+        const rows = items.map((item) => [
+          item.id,
+          item.identity,
+          stateOf(item),
+          moment(item.expiresAt),
+          item.createdBy,
+        ]);
+        terminal.out(
+          json ? asJson(items) : asTable(["ID", "IDENTITY", "STATE", "EXPIRES", "BY"], rows, "There are no tokens."),
+        );
+      }),
+    );
+  harmfulCommand(group, {
+    usage: "revoke <id>",
+    summary: "make an open token worthless",
+    examples: ["newleaf token revoke 4f1c09d2a7b3e860"],
+  }).action(
+    withClient(terminal, async ({ client, confirm, json }, id = "") => {
+      if (!(await confirm(`Revoke token ${id}?`))) return;
+      const answer = await client.remove(`/v1/tokens/${encodeURIComponent(id)}`);
+      terminal.out(json ? asJson(answer) : `Token ${id} is worthless now.\n`);
+    }),
+  );
+}
+
+function stateOf(token: TokenAnswer): string {
+  if (token.revokedAt !== null) return "revoked";
+  if (token.spentAt !== null) return "used";
+  return Date.parse(token.expiresAt) <= Date.now() ? "expired" : "open";
+}
