@@ -69,7 +69,10 @@ export interface IssuanceBasis {
   readonly armedKey?: string;
 }
 
-export interface NewCertificate extends Omit<CertificateRow, "state" | "firstUsedAt" | "supersededAt" | "revokedAt" | "reason"> {
+export interface NewCertificate extends Omit<
+  CertificateRow,
+  "state" | "firstUsedAt" | "supersededAt" | "revokedAt" | "reason"
+> {
   /** `pending`, or `current` for the service's own. */
   readonly state: "pending" | "current";
 }

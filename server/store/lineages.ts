@@ -27,7 +27,12 @@ export interface LineageStore {
   findLockedLineage(identity: string): Promise<LineageRow | null>;
   countLockedLineages(): Promise<number>;
   /** active → locked; already locked or ended stays as it is (the audit rows are written all the same). Resolves true when it changed. */
-  lockLineage(id: string, evidence: Readonly<Record<string, unknown>>, at: number, audit: readonly AuditEntry[]): Promise<boolean>;
+  lockLineage(
+    id: string,
+    evidence: Readonly<Record<string, unknown>>,
+    at: number,
+    audit: readonly AuditEntry[],
+  ): Promise<boolean>;
   /** locked → active; its current generation stays in force. Throws AppError `not-found`, `conflict` when it is not locked. */
   releaseLineage(id: string, at: number, audit: readonly AuditEntry[]): Promise<void>;
 }

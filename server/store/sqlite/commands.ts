@@ -1,0 +1,74 @@
+import type { Store } from "../store.ts";
+import { type AuditChain, auditChain } from "./audit.ts";
+import { certificateWrites } from "./certificates.ts";
+import type { Connection } from "./database.ts";
+import { enrollmentWrites } from "./enrollments.ts";
+import { identityWrites } from "./identities.ts";
+import { issuerWrites } from "./issuers.ts";
+import { lineageWrites } from "./lineages.ts";
+import { reportWrites } from "./reports.ts";
+import { revocationWrites } from "./revocations.ts";
+
+/** The methods of the store that write. Each is one command to the writer thread; everything else reads. */
+export const writeNames = [
+  "changeInventory",
+  "createGrant",
+  "createToken",
+  "denyRequest",
+  "found",
+  "lockLineage",
+  "openRequest",
+  "ping",
+  "promote",
+  "rearmKeys",
+  "recordAudit",
+  "recordCrl",
+  "recordIssuance",
+  "recordReport",
+  "recordSeen",
+  "releaseHold",
+  "releaseLineage",
+  "revoke",
+  "revokeToken",
+  "setIdentityState",
+] as const satisfies readonly (keyof Store)[];
+
+export type WriteName = (typeof writeNames)[number];
+
+/** The store's write methods as they run in the writer: inside its transaction, at once, throwing to undo themselves. */
+export type Writes = {
+  readonly [Name in WriteName]: Store[Name] extends (...given: infer Arguments) => Promise<infer Result>
+    ? (...given: Arguments) => Result
+    : never;
+};
+
+export interface WriteContext {
+  readonly database: Connection;
+  readonly audit: AuditChain;
+}
+
+/** One command on its way to the writer. */
+export type Command = { readonly [Name in WriteName]: readonly [Name, Parameters<Writes[Name]>] }[WriteName];
+
+export function writeContext(database: Connection): WriteContext {
+  return { database, audit: auditChain(database) };
+}
+
+export function storeWrites(context: WriteContext): Writes {
+  const beat = context.database.prepare("UPDATE heartbeat SET beats = beats + 1");
+  return {
+    ...certificateWrites(context),
+    ...enrollmentWrites(context),
+    ...identityWrites(context),
+    ...issuerWrites(context),
+    ...lineageWrites(context),
+    ...reportWrites(context),
+    ...revocationWrites(context),
+    recordAudit(entries) {
+      context.audit.append(entries);
+    },
+    ping() {
+      beat.run();
+    },
+  };
+}

@@ -1,0 +1,217 @@
+import { AppError } from "@newleaf/shared/problems";
+import type { IssuanceRecord } from "../certificates.ts";
+import type { EnrollmentStore, GrantRow, RequestRow, TokenRow } from "../enrollments.ts";
+import { StaleBasis } from "../store.ts";
+import type { WriteContext, Writes } from "./commands.ts";
+import type { Connection } from "./database.ts";
+import { keyDisarmer } from "./keys.ts";
+import { filterBy, mapPage, newFilter, readPage } from "./pages.ts";
+
+type Reads = Pick<
+  EnrollmentStore,
+  | "findToken"
+  | "listTokens"
+  | "findRequest"
+  | "findRequestByKey"
+  | "listRequests"
+  | "countPendingRequests"
+  | "findOpenGrant"
+>;
+type RequestWrites = Pick<Writes, "openRequest" | "denyRequest">;
+type EnrollmentWrites = RequestWrites & Pick<Writes, "createToken" | "revokeToken" | "createGrant">;
+
+interface StoredRequest extends Omit<RequestRow, "askedNames"> {
+  readonly no: number;
+  readonly askedNames: string;
+}
+
+const selectToken = `SELECT no, id, identity, created_by AS createdBy, created_at AS createdAt, expires_at AS expiresAt,
+  spent_at AS spentAt, spent_on AS spentOn, revoked_at AS revokedAt FROM tokens`;
+const selectRequest = `SELECT no, id, state, key_fingerprint AS "key", csr, claim, asked_names AS askedNames, address,
+  created_at AS createdAt, expires_at AS expiresAt, identity, serial, decided_by AS decidedBy, decided_at AS decidedAt FROM requests`;
+
+export function enrollmentReads(database: Connection): Reads {
+  const token = database.prepare<[string], TokenRow & { no: number }>(`${selectToken} WHERE secret_hash = ?`);
+  const request = database.prepare<[string, number], StoredRequest>(`${selectRequest} WHERE id = ? AND expires_at > ?`);
+  const requestByKey = database.prepare<[string, number], StoredRequest>(
+    `${selectRequest} WHERE key_fingerprint = ? AND expires_at > ? ORDER BY no DESC LIMIT 1`,
+  );
+  const pending = database
+    .prepare<[number], number>("SELECT count(*) FROM requests WHERE state = 'pending' AND expires_at > ?")
+    .pluck();
+  const grant = database.prepare<[string, number], GrantRow>(
+    `SELECT id, identity, created_by AS createdBy, created_at AS createdAt, expires_at AS expiresAt, spent_at AS spentAt
+     FROM grants WHERE identity = ? AND spent_at IS NULL AND expires_at > ? ORDER BY expires_at LIMIT 1`,
+  );
+  const order = [{ column: "no", direction: "DESC" }] as const;
+  const positionOf = (row: { readonly no: number }) => [row.no];
+  return {
+    async findToken(secretHash) {
+      const row = token.get(secretHash);
+      return row === undefined ? null : toToken(row);
+    },
+    async listTokens(page) {
+      const filter = newFilter();
+      filterBy(filter, "identity = ?", page.identity);
+      const listing = { select: selectToken, filter, order, positionOf };
+      return mapPage(readPage<TokenRow & { no: number }>(database, listing, page), toToken);
+    },
+    async findRequest(id, now) {
+      const row = request.get(id, now);
+      return row === undefined ? null : toRequest(row);
+    },
+    async findRequestByKey(key, now) {
+      const row = requestByKey.get(key, now);
+      return row === undefined ? null : toRequest(row);
+    },
+    async listRequests(page) {
+      const filter = newFilter();
+      filterBy(filter, "expires_at > ?", page.now);
+      filterBy(filter, "state = ?", page.state);
+      return mapPage(
+        readPage<StoredRequest>(database, { select: selectRequest, filter, order, positionOf }, page),
+        toRequest,
+      );
+    },
+    countPendingRequests: async (now) => pending.get(now) ?? 0,
+    findOpenGrant: async (identity, now) => grant.get(identity, now) ?? null,
+  };
+}
+
+export function enrollmentWrites(context: WriteContext): EnrollmentWrites {
+  const { database } = context;
+  const insertToken = database.prepare(
+    `INSERT INTO tokens (id, secret_hash, identity, created_by, created_at, expires_at, spent_at, spent_on, revoked_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  );
+  const tokenExists = database.prepare<[string], number>("SELECT 1 FROM tokens WHERE id = ?").pluck();
+  const revokeToken = database.prepare(
+    "UPDATE tokens SET revoked_at = ? WHERE id = ? AND spent_at IS NULL AND revoked_at IS NULL",
+  );
+  const insertGrant = database.prepare(
+    "INSERT INTO grants (id, identity, created_by, created_at, expires_at, spent_at) VALUES (?, ?, ?, ?, ?, ?)",
+  );
+  return {
+    ...requestWrites(context),
+    createToken(t, audit) {
+      insertToken.run(
+        t.id,
+        t.secretHash,
+        t.identity,
+        t.createdBy,
+        t.createdAt,
+        t.expiresAt,
+        t.spentAt,
+        t.spentOn,
+        t.revokedAt,
+      );
+      context.audit.append(audit);
+    },
+    revokeToken(id, at, audit) {
+      if (tokenExists.get(id) === undefined) throw new AppError("not-found", `There is no token ${id}.`);
+      if (revokeToken.run(at, id).changes === 1) context.audit.append(audit);
+    },
+    createGrant(grant, audit) {
+      const { id, identity, createdBy, createdAt, expiresAt, spentAt } = grant;
+      insertGrant.run(id, identity, createdBy, createdAt, expiresAt, spentAt);
+      context.audit.append(audit);
+    },
+  };
+}
+
+function requestWrites(context: WriteContext): RequestWrites {
+  const { database } = context;
+  const dropExpired = database.prepare("DELETE FROM requests WHERE expires_at <= ?");
+  const openByKey = database.prepare<[string], StoredRequest>(
+    `${selectRequest} WHERE key_fingerprint = ? AND state = 'pending'`,
+  );
+  const countOpen = database.prepare<[], number>("SELECT count(*) FROM requests WHERE state = 'pending'").pluck();
+  const countFrom = database
+    .prepare<[string], number>("SELECT count(*) FROM requests WHERE state = 'pending' AND address = ?")
+    .pluck();
+  const insert = database.prepare(
+    `INSERT INTO requests (id, state, key_fingerprint, csr, claim, asked_names, address, created_at, expires_at, identity, serial,
+       decided_by, decided_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  );
+  const deny = database.prepare(
+    "UPDATE requests SET state = 'denied', decided_by = ?, decided_at = ? WHERE id = ? AND state = 'pending'",
+  );
+  return {
+    openRequest(r, limits, audit) {
+      dropExpired.run(r.createdAt);
+      const open = openByKey.get(r.key);
+      if (open !== undefined) return toRequest(open);
+      if ((countOpen.get() ?? 0) >= limits.maxOpen) {
+        throw new AppError("rate-limited", "Too many enrollment requests wait for an operator; try again later.");
+      }
+      if ((countFrom.get(r.address) ?? 0) >= limits.maxOpenPerAddress) {
+        throw new AppError(
+          "rate-limited",
+          "Too many enrollment requests from this address wait for an operator; try again later.",
+        );
+      }
+      insert.run(
+        r.id,
+        r.state,
+        r.key,
+        r.csr,
+        r.claim,
+        JSON.stringify(r.askedNames),
+        r.address,
+        r.createdAt,
+        r.expiresAt,
+        r.identity,
+        r.serial,
+        r.decidedBy,
+        r.decidedAt,
+      );
+      context.audit.append(audit);
+      return r;
+    },
+    denyRequest(id, decidedBy, at, audit) {
+      if (deny.run(decidedBy, at, id).changes !== 1) throw new StaleBasis(`Request ${id} is no longer pending.`);
+      context.audit.append(audit);
+    },
+  };
+}
+
+/** Spends what admitted an enrollment, each only if it is still open. */
+export function spender(database: Connection): (record: IssuanceRecord) => void {
+  const token = database.prepare(
+    `UPDATE tokens SET spent_at = ?, spent_on = ?
+     WHERE id = ? AND identity = ? AND spent_at IS NULL AND revoked_at IS NULL AND expires_at > ?`,
+  );
+  const request = database.prepare(
+    `UPDATE requests SET state = 'issued', identity = ?, serial = ?, decided_by = ?, decided_at = ?
+     WHERE id = ? AND state = 'pending' AND key_fingerprint = ?`,
+  );
+  const grant = database.prepare(
+    "UPDATE grants SET spent_at = ? WHERE id = ? AND identity = ? AND spent_at IS NULL AND expires_at > ?",
+  );
+  const disarm = keyDisarmer(database);
+  return ({ certificate: c, basis, decidedBy }) => {
+    const { tokenId, requestId, grantId, armedKey } = basis;
+    const at = c.issuedAt;
+    if (tokenId !== undefined && token.run(at, c.serial, tokenId, c.identity, at).changes !== 1) {
+      throw new StaleBasis(`Token ${tokenId} is no longer open.`);
+    }
+    if (
+      requestId !== undefined &&
+      request.run(c.identity, c.serial, decidedBy ?? null, at, requestId, c.key).changes !== 1
+    ) {
+      throw new StaleBasis(`Request ${requestId} is no longer pending.`);
+    }
+    if (grantId !== undefined && grant.run(at, grantId, c.identity, at).changes !== 1) {
+      throw new StaleBasis(`Grant ${grantId} is no longer open.`);
+    }
+    if (armedKey !== undefined) disarm(armedKey, c.identity);
+  };
+}
+
+function toToken({ no: _no, ...row }: TokenRow & { readonly no: number }): TokenRow {
+  return row;
+}
+
+function toRequest({ no: _no, ...row }: StoredRequest): RequestRow {
+  return { ...row, askedNames: JSON.parse(row.askedNames) as string[] };
+}

@@ -1,0 +1,182 @@
+import { extname } from "node:path";
+import { Worker } from "node:worker_threads";
+import { fromWireError } from "./batch.ts";
+import type { CheckpointerReply } from "./checkpointer.ts";
+import type { Command } from "./commands.ts";
+import type { CheckpointResult } from "./database.ts";
+import type { WriterMessage, WriterReply } from "./writer.ts";
+
+/** One durable commit. */
+export interface CommitObservation {
+  /** How long COMMIT took, fsync included. */
+  readonly seconds: number;
+  /** How many writes it made durable. */
+  readonly commands: number;
+}
+
+export interface GroupCommit extends AsyncDisposable {
+  /** Resolves to the command's result once it is durable; rejects with what it threw, or when nothing of its commit was written. */
+  readonly submit: (command: Command) => Promise<unknown>;
+}
+
+interface Waiting {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** Log pages (4 KB) not yet in the database file that are worth a checkpoint in the other thread. */
+const backlogPages = 1000;
+/** Length of the log at which the writer itself moves the few pages that came while the checkpointer ran, so that it can start over. */
+const longLogPages = 4000;
+
+/**
+ * Starts the writer thread on a migrated database. Commands of one tick go to it as one message and share a commit with whatever
+ * else is waiting there. When the thread dies, everything waiting and every later command is rejected.
+ */
+export async function startGroupCommit(
+  path: string,
+  onCommit: (observation: CommitObservation) => void,
+): Promise<GroupCommit> {
+  const worker = startThread("writer", path);
+  const waiting: Waiting[] = [];
+  let collected: { readonly command: Command; readonly waiting: Waiting }[] = [];
+  let ended: Error | null = null;
+  const checkpoints = checkpointsOffTheCommitPath(path, () => worker.postMessage("checkpoint" satisfies WriterMessage));
+
+  const flush = (): void => {
+    const batch = collected;
+    collected = [];
+    if (ended !== null) {
+      for (const item of batch) item.waiting.reject(ended);
+      return;
+    }
+    try {
+      worker.postMessage(batch.map((item) => item.command) satisfies WriterMessage);
+      for (const item of batch) waiting.push(item.waiting);
+    } catch (error) {
+      postOneByOne(batch, error);
+    }
+  };
+  // Something in the batch cannot be cloned (a function in an audit detail, say): that must not cost the others their write.
+  const postOneByOne = (batch: typeof collected, cause: unknown): void => {
+    for (const item of batch) {
+      try {
+        worker.postMessage([item.command] satisfies WriterMessage);
+        waiting.push(item.waiting);
+      } catch {
+        item.waiting.reject(new Error("The store cannot take these values: they are not plain data.", { cause }));
+      }
+    }
+  };
+
+  const exited = new Promise<void>((resolve) => {
+    const end = (cause?: unknown) => {
+      ended ??= new Error("The store's writer has stopped; restart the service.", { cause });
+      for (const item of waiting.splice(0)) item.reject(ended);
+      resolve();
+    };
+    worker.on("error", end);
+    worker.on("exit", () => end());
+  });
+  await ready(worker, exited, () => ended);
+  worker.on("message", (reply: Exclude<WriterReply, "ready">) => {
+    settle(reply, waiting.splice(0, reply.commands));
+    if ("failed" in reply) return;
+    const commands = reply.commands - reply.failures.length;
+    if (commands > 0) onCommit({ seconds: reply.seconds, commands });
+    checkpoints.observe(reply.log);
+  });
+
+  return {
+    submit(command) {
+      return new Promise((resolve, reject) => {
+        if (collected.length === 0) setImmediate(flush);
+        collected.push({ command, waiting: { resolve, reject } });
+      });
+    },
+    async [Symbol.asyncDispose]() {
+      if (collected.length > 0) flush();
+      if (ended === null) worker.postMessage("close" satisfies WriterMessage);
+      ended ??= new Error("The store is closed.");
+      await checkpoints.stop();
+      await exited;
+    },
+  };
+}
+
+function settle(reply: Exclude<WriterReply, "ready">, waiting: readonly Waiting[]): void {
+  if ("failed" in reply) {
+    for (const item of waiting) item.reject(fromWireError(reply.failed));
+    return;
+  }
+  for (const [index, error] of reply.failures) waiting[index]?.reject(fromWireError(error));
+  for (const [index, value] of reply.values) waiting[index]?.resolve(value);
+  // Settling again what is settled does nothing.
+  for (const item of waiting) item.resolve(undefined);
+}
+
+/**
+ * Keeps the log short without a commit ever waiting for it: the checkpointer thread moves the bulk while commits go on. Under load
+ * some pages always arrive meanwhile and the log never starts over; when it is long, `finish` has the writer move that rest.
+ */
+function checkpointsOffTheCommitPath(path: string, finish: () => void) {
+  let thread: Worker | null = null;
+  let running = false;
+  const exits: Promise<void>[] = [];
+  const start = (): Worker => {
+    const started = startThread("checkpointer", path);
+    // Without it the log grows, and nothing else is wrong: the next observation starts another.
+    const gone = () => {
+      if (thread === started) thread = null;
+      running = false;
+    };
+    started.on("error", gone);
+    exits.push(
+      new Promise((resolve) => {
+        started.on("exit", () => {
+          gone();
+          resolve();
+        });
+      }),
+    );
+    started.on("message", (reply: CheckpointerReply) => {
+      running = false;
+      if (reply !== null && reply.logPages > longLogPages) finish();
+    });
+    started.unref();
+    return started;
+  };
+  return {
+    observe(log: CheckpointResult): void {
+      if (running || log.logPages - log.checkpointed < backlogPages) return;
+      running = true;
+      thread ??= start();
+      thread.postMessage("run");
+    },
+    async stop(): Promise<void> {
+      thread?.ref();
+      thread?.postMessage("close");
+      await Promise.all(exits);
+    },
+  };
+}
+
+function startThread(name: "writer" | "checkpointer", path: string): Worker {
+  const url = new URL(`./${name}${extname(import.meta.filename)}`, import.meta.url);
+  // A small young generation: these threads hold nothing for long, and the default would add tens of megabytes under load.
+  return new Worker(url, {
+    name: `newleaf-${name}`,
+    workerData: { path },
+    resourceLimits: { maxYoungGenerationSizeMb: 8 },
+  });
+}
+
+async function ready(worker: Worker, exited: Promise<void>, reason: () => Error | null): Promise<void> {
+  const first = new Promise<void>((resolve) => {
+    worker.once("message", () => resolve());
+  });
+  await Promise.race([first, exited]);
+  const error = reason();
+  if (error !== null)
+    throw new Error(`The database ${worker.threadName ?? ""} could not start.`, { cause: error.cause });
+}

@@ -1,0 +1,200 @@
+import { AppError } from "@newleaf/shared/problems";
+import type {
+  IdentityEntry,
+  IdentityFilter,
+  IdentityRow,
+  IdentityStore,
+  InventoryChange,
+  Names,
+  Role,
+} from "../identities.ts";
+import { StaleBasis } from "../store.ts";
+import type { WriteContext, Writes } from "./commands.ts";
+import type { Connection } from "./database.ts";
+import { inForce } from "./in-force.ts";
+import { keyApproval, keyReads } from "./keys.ts";
+import { containing, type Filter, filterBy, mapPage, newFilter, readPage } from "./pages.ts";
+
+interface StoredIdentity extends Omit<IdentityRow, "names" | "labels" | "keys"> {
+  /** JSON texts. */
+  readonly names: string;
+  readonly labels: string;
+  readonly keys: string;
+}
+
+const kinds = ["dns", "ip", "uri", "email"] as const;
+
+const select = `SELECT i.id, i.profile, i.state, i.revision, i.role, i.created_at AS createdAt, i.updated_at AS updatedAt,
+    i.names, i.labels, s.last_seen_at AS lastSeenAt,
+    (SELECT json_group_array(fingerprint) FROM
+       (SELECT fingerprint FROM keys WHERE identity = i.id AND position IS NOT NULL ORDER BY position)) AS keys
+  FROM identities i LEFT JOIN sightings s ON s.identity = i.id`;
+
+export function identityReads(
+  database: Connection,
+): Pick<IdentityStore, "findIdentity" | "listIdentities" | "findKey" | "listKeys" | "findNameSharers"> {
+  const { findKey, listKeys } = keyReads(database);
+  const byId = database.prepare<[string], StoredIdentity>(`${select} WHERE i.id = ?`);
+  const sharers = database.prepare<[string, string, string], { identity: string; name: string }>(
+    `SELECT n.identity, n.name FROM identity_names n JOIN identities i ON i.id = n.identity
+     WHERE n.name = ? AND n.kind = ? AND n.identity <> ? AND i.state = 'active' ORDER BY n.identity`,
+  );
+  return {
+    findKey,
+    listKeys,
+    async findIdentity(id) {
+      const row = byId.get(id);
+      return row === undefined ? null : toIdentity(row);
+    },
+    async listIdentities(request) {
+      const page = readPage<StoredIdentity>(
+        database,
+        {
+          select,
+          filter: identityFilter(request),
+          order: [{ column: "i.id", direction: "ASC" }],
+          positionOf: (row) => [row.id],
+        },
+        request,
+      );
+      return mapPage(page, toIdentity);
+    },
+    async findNameSharers(id, names) {
+      return kinds.flatMap((kind) => names[kind].flatMap((name) => sharers.all(name, kind, id)));
+    },
+  };
+}
+
+export function identityWrites(
+  context: WriteContext,
+): Pick<Writes, "changeInventory" | "setIdentityState" | "rearmKeys"> {
+  const { database } = context;
+  const keys = keyApproval(database);
+  const applyEntry = entryApplier(database);
+  const find = database.prepare<[string], { state: string }>("SELECT state FROM identities WHERE id = ?");
+  const setState = database.prepare(
+    "UPDATE identities SET state = ?, revision = revision + 1, updated_at = ? WHERE id = ? AND state <> ?",
+  );
+  const mustExist = (id: string) => {
+    const state = find.get(id)?.state;
+    if (state === undefined || state === "removed") {
+      throw new AppError("identity-unknown", `There is no identity ${id} in the inventory.`);
+    }
+  };
+  return {
+    changeInventory(changes, at, audit) {
+      // What leaves a list goes first, so that a key can move from one identity to another in one step.
+      for (const change of changes) {
+        if (change.kind === "remove") keys.drop(change.id, []);
+        if (change.kind === "change") keys.drop(change.entry.id, change.entry.keys);
+      }
+      for (const change of changes) applyEntry(change, at);
+      for (const change of changes) if (change.kind !== "remove") keys.approve(change.entry.id, change.entry.keys);
+      context.audit.append(audit);
+    },
+    setIdentityState(id, state, at, audit) {
+      mustExist(id);
+      if (setState.run(state, at, id, state).changes === 1) context.audit.append(audit);
+    },
+    rearmKeys(id, _at, audit) {
+      mustExist(id);
+      keys.rearm(id);
+      context.audit.append(audit);
+    },
+  };
+}
+
+/** Adds one identity with its names and keys. */
+export function identityAdder(database: Connection): (entry: IdentityEntry, role: Role | null, at: number) => void {
+  const keys = keyApproval(database);
+  const applyEntry = entryApplier(database);
+  return (entry, role, at) => {
+    applyEntry({ kind: "add", entry, ...(role === null ? {} : { role }) }, at);
+    keys.approve(entry.id, entry.keys);
+  };
+}
+
+/** One change without its keys. */
+function entryApplier(database: Connection): (change: InventoryChange, at: number) => void {
+  const add = database.prepare(
+    `INSERT INTO identities (id, profile, state, revision, role, created_at, updated_at, names, labels)
+     VALUES (?, ?, 'active', 1, ?, ?, ?, ?, ?)
+     ON CONFLICT (id) DO UPDATE SET profile = excluded.profile, state = 'active', revision = revision + 1, role = excluded.role,
+       updated_at = excluded.updated_at, names = excluded.names, labels = excluded.labels WHERE state = 'removed'`,
+  );
+  const change = database.prepare(
+    `UPDATE identities SET profile = ?, revision = revision + 1, updated_at = ?, names = ?, labels = ?
+     WHERE id = ? AND revision = ? AND state <> 'removed'`,
+  );
+  const remove = database.prepare(
+    `UPDATE identities SET state = 'removed', revision = revision + 1, updated_at = ?
+     WHERE id = ? AND revision = ? AND state <> 'removed'`,
+  );
+  const dropNames = database.prepare("DELETE FROM identity_names WHERE identity = ?");
+  const addName = database.prepare("INSERT INTO identity_names (identity, kind, name) VALUES (?, ?, ?)");
+  const indexNames = (id: string, names: Names) => {
+    dropNames.run(id);
+    for (const kind of kinds) for (const name of names[kind]) addName.run(id, kind, name);
+  };
+  return (step, at) => {
+    if (step.kind === "remove") {
+      if (remove.run(at, step.id, step.basisRevision).changes !== 1) throw moved(step.id);
+      return;
+    }
+    const { entry } = step;
+    const { dns, ip, uri, email } = entry.names;
+    const names = JSON.stringify({ dns, ip, uri, email });
+    const labels = JSON.stringify(entry.labels);
+    if (step.kind === "add") {
+      if (add.run(entry.id, entry.profile, step.role ?? null, at, at, names, labels).changes !== 1) {
+        throw new AppError("conflict", `There is an identity ${entry.id} already; change it instead.`);
+      }
+    } else if (change.run(entry.profile, at, names, labels, entry.id, step.basisRevision).changes !== 1) {
+      throw moved(entry.id);
+    }
+    indexNames(entry.id, entry.names);
+  };
+}
+
+function identityFilter(request: IdentityFilter): Filter {
+  const filter = newFilter();
+  if (request.state === undefined) filterBy(filter, "i.state <> 'removed'");
+  filterBy(filter, "i.state = ?", request.state);
+  if (request.profile === undefined) filterBy(filter, "i.profile <> 'service'");
+  filterBy(filter, "i.profile = ?", request.profile);
+  if (request.label !== undefined) {
+    const [key = "", ...value] = request.label.split("=");
+    if (value.length === 0) filterBy(filter, "EXISTS (SELECT 1 FROM json_each(i.labels) WHERE key = ?)", key);
+    else {
+      filterBy(filter, "EXISTS (SELECT 1 FROM json_each(i.labels) WHERE key = ? AND value = ?)", key, value.join("="));
+    }
+  }
+  filterBy(
+    filter,
+    `i.id IN (SELECT c.identity FROM certificates c WHERE ${inForce} AND c.not_after < ?)`,
+    request.expiresBefore,
+  );
+  if (request.q !== undefined) {
+    const pattern = containing(request.q);
+    filterBy(
+      filter,
+      String.raw`(i.id LIKE ? ESCAPE '\' OR i.id IN (SELECT identity FROM identity_names WHERE name LIKE ? ESCAPE '\'))`,
+      pattern,
+      pattern,
+    );
+  }
+  return filter;
+}
+
+function moved(id: string): StaleBasis {
+  return new StaleBasis(`Identity ${id} changed after the decision.`);
+}
+
+function toIdentity(row: StoredIdentity): IdentityRow {
+  return {
+    ...row,
+    names: JSON.parse(row.names) as Names,
+    labels: JSON.parse(row.labels) as Record<string, string>,
+    keys: JSON.parse(row.keys) as string[],
+  };
+}

@@ -1,0 +1,122 @@
+import { AppError } from "@newleaf/shared/problems";
+import type { BundleRow, CrlRecord, Foundation, IssuerRow, IssuerStore } from "../issuers.ts";
+import { StaleBasis } from "../store.ts";
+import type { WriteContext, Writes } from "./commands.ts";
+import type { Connection } from "./database.ts";
+import { identityAdder } from "./identities.ts";
+
+interface StoredBundle {
+  readonly version: number;
+  readonly createdAt: number;
+  readonly roots: string;
+  readonly intermediates: string;
+  readonly crossCertificates: string;
+}
+
+/** CRLs kept per issuer: the one in force and, for whoever still fetches by its ETag, the one before. */
+const keptCrls = 2;
+
+export function issuerReads(database: Connection): Pick<IssuerStore, "listIssuers" | "currentBundle" | "latestCrl"> {
+  const issuers = database.prepare<[], IssuerRow>(
+    `SELECT id, kind, parent, state, certificate, twin, not_before AS notBefore, not_after AS notAfter FROM issuers ORDER BY no`,
+  );
+  const bundle = database.prepare<[], StoredBundle>(
+    `SELECT version, created_at AS createdAt, roots, intermediates, cross_certificates AS crossCertificates
+     FROM bundles ORDER BY version DESC LIMIT 1`,
+  );
+  const crl = database.prepare<[string], CrlRecord>(
+    `SELECT issuer_id AS issuerId, number, this_update AS thisUpdate, next_update AS nextUpdate, der
+     FROM crls WHERE issuer_id = ? ORDER BY number DESC LIMIT 1`,
+  );
+  return {
+    listIssuers: async () => issuers.all(),
+    async currentBundle() {
+      const row = bundle.get();
+      return row === undefined ? null : toBundle(row);
+    },
+    latestCrl: async (issuerId) => crl.get(issuerId) ?? null,
+  };
+}
+
+export function issuerWrites(context: WriteContext): Pick<Writes, "found" | "recordCrl"> {
+  const { database } = context;
+  const founded = database.prepare<[], number>("SELECT 1 FROM issuers LIMIT 1").pluck();
+  const insertIssuer = database.prepare(
+    `INSERT INTO issuers (id, kind, parent, state, not_before, not_after, certificate, twin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+  );
+  const insertBundle = database.prepare(
+    "INSERT INTO bundles (version, created_at, roots, intermediates, cross_certificates) VALUES (?, ?, ?, ?, ?)",
+  );
+  const recordCrl = crlWriter(database);
+  const addIdentity = identityAdder(database);
+  return {
+    found(foundation: Foundation) {
+      if (founded.get() !== undefined) {
+        throw new AppError("conflict", "The store already has issuers: a service is founded once.");
+      }
+      for (const row of foundation.issuers) {
+        insertIssuer.run(
+          row.id,
+          row.kind,
+          row.parent,
+          row.state,
+          row.notBefore,
+          row.notAfter,
+          row.certificate,
+          row.twin,
+        );
+      }
+      for (const crl of foundation.crls) recordCrl(crl);
+      const { bundle } = foundation;
+      insertBundle.run(
+        bundle.version,
+        bundle.createdAt,
+        JSON.stringify(bundle.roots),
+        JSON.stringify(bundle.intermediates),
+        JSON.stringify(bundle.crossCertificates.map((der) => Buffer.from(der).toString("base64"))),
+      );
+      for (const { entry, role } of foundation.identities) addIdentity(entry, role ?? null, foundation.at);
+      context.audit.append(foundation.audit);
+    },
+    recordCrl(crl, audit) {
+      recordCrl(crl);
+      context.audit.append(audit);
+    },
+  };
+}
+
+/**
+ * Stores a CRL, drops all but the newest two of its issuer, and takes the issuer off the list of those that need one.
+ * The number check is what keeps a CRL that was built from an older list from hiding a newer revocation.
+ */
+export function crlWriter(database: Connection): (crl: CrlRecord) => void {
+  const newest = database.prepare<[string], number>("SELECT max(number) FROM crls WHERE issuer_id = ?").pluck();
+  const insert = database.prepare(
+    "INSERT INTO crls (issuer_id, number, this_update, next_update, der) VALUES (?, ?, ?, ?, ?)",
+  );
+  const drop = database.prepare("DELETE FROM crls WHERE issuer_id = ? AND number <= ?");
+  // A revocation of the same moment or later may have missed this CRL. It keeps the issuer on the list for one more, whose
+  // thisUpdate is later than this one's even if the clock that dated the revocation was ahead.
+  const settle = database.prepare(
+    "UPDATE issuers SET crl_stale_since = iif(crl_stale_since < ?, NULL, ?) WHERE id = ? AND crl_stale_since IS NOT NULL",
+  );
+  return (crl) => {
+    const last = newest.get(crl.issuerId) ?? null;
+    if (last !== null && crl.number !== last + 1) {
+      throw new StaleBasis(`CRL ${crl.number} of issuer ${crl.issuerId} does not follow ${last}, the newest.`);
+    }
+    insert.run(crl.issuerId, crl.number, crl.thisUpdate, crl.nextUpdate, crl.der);
+    drop.run(crl.issuerId, crl.number - keptCrls);
+    settle.run(crl.thisUpdate, crl.thisUpdate, crl.issuerId);
+  };
+}
+
+function toBundle(row: StoredBundle): BundleRow {
+  return {
+    version: row.version,
+    createdAt: row.createdAt,
+    roots: JSON.parse(row.roots) as string[],
+    intermediates: JSON.parse(row.intermediates) as string[],
+    crossCertificates: (JSON.parse(row.crossCertificates) as string[]).map((text) => Buffer.from(text, "base64")),
+  };
+}

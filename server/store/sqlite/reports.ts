@@ -1,0 +1,61 @@
+import type { AgentReport } from "@newleaf/shared/api";
+import type { AgentStanding, ReportRow, ReportStore } from "../reports.ts";
+import type { WriteContext, Writes } from "./commands.ts";
+import type { Connection } from "./database.ts";
+import { inForce } from "./in-force.ts";
+
+interface StoredReport extends Omit<ReportRow, "report"> {
+  readonly report: string;
+}
+
+interface StoredStanding extends Omit<AgentStanding, "mismatch"> {
+  readonly mismatch: 0 | 1;
+}
+
+export function reportReads(database: Connection): Pick<ReportStore, "findReport" | "listStandings"> {
+  const find = database.prepare<[string], StoredReport>(
+    "SELECT identity, at, serial, clock_skew AS clockSkew, report FROM reports WHERE identity = ?",
+  );
+  const standings = database.prepare<[number], StoredStanding>(
+    `SELECT s.identity, s.last_seen_at AS lastSeenAt, r.clock_skew AS clockSkew,
+       r.served IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(r.served) seen WHERE seen.value IS NOT
+         (SELECT c.fingerprint FROM certificates c WHERE c.identity = s.identity AND ${inForce})) AS mismatch
+     FROM sightings s JOIN identities i ON i.id = s.identity LEFT JOIN reports r ON r.identity = s.identity
+     WHERE i.state <> 'removed' ORDER BY s.last_seen_at LIMIT ?`,
+  );
+  return {
+    async findReport(identity) {
+      const row = find.get(identity);
+      return row === undefined ? null : { ...row, report: JSON.parse(row.report) as AgentReport };
+    },
+    async listStandings(limit) {
+      return standings.all(limit).map((row) => ({ ...row, mismatch: row.mismatch === 1 }));
+    },
+  };
+}
+
+export function reportWrites(context: WriteContext): Pick<Writes, "recordReport" | "recordSeen"> {
+  const { database } = context;
+  const see = database.prepare(
+    `INSERT INTO sightings (identity, last_seen_at) VALUES (?, ?)
+     ON CONFLICT (identity) DO UPDATE SET last_seen_at = excluded.last_seen_at`,
+  );
+  const put = database.prepare(
+    `INSERT INTO reports (identity, at, serial, clock_skew, report, served) VALUES (?, ?, ?, ?, ?, ?)
+     ON CONFLICT (identity) DO UPDATE SET at = excluded.at, serial = excluded.serial, clock_skew = excluded.clock_skew,
+       report = excluded.report, served = excluded.served`,
+  );
+  return {
+    recordReport({ identity, at, serial, clockSkew, report }) {
+      see.run(identity, at);
+      put.run(identity, at, serial, clockSkew, JSON.stringify(report), JSON.stringify(servedFingerprints(report)));
+    },
+    recordSeen(identity, at) {
+      see.run(identity, at);
+    },
+  };
+}
+
+function servedFingerprints(report: AgentReport): readonly string[] {
+  return [...new Set(report.certificates.flatMap((entry) => entry.served.map((seen) => seen.fingerprint)))];
+}

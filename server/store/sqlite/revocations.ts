@@ -1,0 +1,125 @@
+import { AppError } from "@newleaf/shared/problems";
+import type { CrlRecord } from "../issuers.ts";
+import type { RevocationAct, RevocationReason, RevocationRecord, RevocationStore } from "../revocations.ts";
+import { StaleBasis } from "../store.ts";
+import type { WriteContext, Writes } from "./commands.ts";
+import type { Connection } from "./database.ts";
+import { crlWriter } from "./issuers.ts";
+import { keyBlocker, keyReads } from "./keys.ts";
+
+export function revocationReads(database: Connection): Omit<RevocationStore, "revoke" | "releaseHold"> {
+  const { isKeyBlocked } = keyReads(database);
+  const ofIssuer = database.prepare<[string, string], RevocationRecord>(
+    `SELECT issuer_id AS issuerId, serial, reason, revoked_at AS revokedAt, not_after AS notAfter FROM revocations
+     WHERE issuer_id = ? AND not_after >=
+       coalesce((SELECT this_update FROM crls WHERE issuer_id = ? ORDER BY number DESC LIMIT 1), 0)
+     ORDER BY serial`,
+  );
+  const stale = database
+    .prepare<[], string>("SELECT id FROM issuers WHERE crl_stale_since IS NOT NULL ORDER BY no")
+    .pluck();
+  return {
+    isKeyBlocked,
+    listRevocations: async (issuerId) => ofIssuer.all(issuerId, issuerId),
+    listStaleCrlIssuers: async () => stale.all(),
+  };
+}
+
+export function revocationWrites(context: WriteContext): Pick<Writes, "revoke" | "releaseHold"> {
+  const { database } = context;
+  const checkBasis = basisChecker(database);
+  const putRevocation = revocationWriter(database);
+  const withdraw = leafWithdrawer(database);
+  const blockKey = keyBlocker(database);
+  const recordCrl = crlWriter(database);
+  const endLineage = database.prepare("UPDATE lineages SET state = 'ended' WHERE id = ? AND state <> 'ended'");
+  const lift = database.prepare<[string], { issuerId: string }>(
+    `UPDATE certificates SET state = state_before_hold, state_before_hold = NULL, revoked_at = NULL, reason = NULL
+     WHERE serial = ? AND state = 'held' RETURNING issuer_id AS issuerId`,
+  );
+  const drop = database.prepare(
+    "DELETE FROM revocations WHERE issuer_id = ? AND serial = ? AND reason = 'certificateHold'",
+  );
+  const markStale = staleMarker(database);
+  return {
+    revoke(act) {
+      const at = actTime(act);
+      for (const record of act.records) {
+        checkBasis(record, act.basis.get(record.serial) ?? null);
+        putRevocation(record, act.crls);
+        withdraw(record);
+      }
+      for (const key of act.blockKeys) blockKey(key, at);
+      for (const lineage of act.endLineages) endLineage.run(lineage);
+      for (const crl of act.crls) recordCrl(crl);
+      context.audit.append(act.audit);
+    },
+    releaseHold(release) {
+      const leaf = lift.get(release.serial);
+      if (leaf === undefined) throw new StaleBasis(`Certificate ${release.serial} is not held any more.`);
+      drop.run(leaf.issuerId, release.serial);
+      markStale(leaf.issuerId, release.at, release.crls);
+      for (const crl of release.crls) recordCrl(crl);
+      context.audit.append(release.audit);
+    },
+  };
+}
+
+/** Puts a revocation on the list its issuer's next CRL is made from. `crls` are those of the same act, which carry it already. */
+export function revocationWriter(database: Connection): (record: RevocationRecord, crls: readonly CrlRecord[]) => void {
+  const put = database.prepare(
+    `INSERT INTO revocations (issuer_id, serial, reason, revoked_at, not_after) VALUES (?, ?, ?, ?, ?)
+     ON CONFLICT (issuer_id, serial) DO UPDATE SET reason = excluded.reason, revoked_at = excluded.revoked_at`,
+  );
+  const markStale = staleMarker(database);
+  return (record, crls) => {
+    put.run(record.issuerId, record.serial, record.reason, record.revokedAt, record.notAfter);
+    markStale(record.issuerId, record.revokedAt, crls);
+  };
+}
+
+/** Notes that the issuer's newest CRL no longer says what is so, unless this act brings one that does. */
+function staleMarker(database: Connection): (issuerId: string, at: number, crls: readonly CrlRecord[]) => void {
+  const mark = database.prepare(
+    "UPDATE issuers SET crl_stale_since = max(coalesce(crl_stale_since, 0), ?) WHERE id = ?",
+  );
+  return (issuerId, at, crls) => {
+    if (!crls.some((crl) => crl.issuerId === issuerId)) mark.run(at, issuerId);
+  };
+}
+
+function basisChecker(database: Connection): (record: RevocationRecord, basis: RevocationReason | null) => void {
+  const reason = database
+    .prepare<[string, string], RevocationReason>("SELECT reason FROM revocations WHERE issuer_id = ? AND serial = ?")
+    .pluck();
+  return (record, basis) => {
+    const present = reason.get(record.issuerId, record.serial) ?? null;
+    if (present !== basis) throw new StaleBasis(`The revocation of ${record.serial} changed after the decision.`);
+    if (record.reason === "certificateHold" && present !== null && present !== "certificateHold") {
+      throw new AppError("already-revoked", `Certificate ${record.serial} is revoked (${present}); it cannot be held.`);
+    }
+  };
+}
+
+/** The leaf's own side. Serials that are no leaf of ours (a CA certificate's) are only on the list. */
+function leafWithdrawer(database: Connection): (record: RevocationRecord) => void {
+  const hold = database.prepare(
+    `UPDATE certificates SET state_before_hold = coalesce(state_before_hold, state), state = 'held', revoked_at = ?, reason = ?
+     WHERE serial = ? AND issuer_id = ?`,
+  );
+  const revoke = database.prepare(
+    `UPDATE certificates SET state_before_hold = NULL, state = 'revoked', revoked_at = ?, reason = ?
+     WHERE serial = ? AND issuer_id = ?`,
+  );
+  return (record) => {
+    const withdraw = record.reason === "certificateHold" ? hold : revoke;
+    withdraw.run(record.revokedAt, record.reason, record.serial, record.issuerId);
+  };
+}
+
+function actTime(act: RevocationAct): number {
+  const at = act.records[0]?.revokedAt ?? act.audit[0]?.at;
+  if (at === undefined)
+    throw new AppError("internal", "An act of revoking needs a record or an audit entry to be dated by.");
+  return at;
+}
