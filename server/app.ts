@@ -32,7 +32,7 @@ import { secureContextSettings } from "./http/tls.ts";
 import { startJobs } from "./jobs/schedule.ts";
 import { loadSigners } from "./keys/load-signers.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
-import { openSqliteStore } from "./store/sqlite/open.ts";
+import { openSqliteStore } from "./store/sqlite/store.ts";
 import type { Store } from "./store/store.ts";
 import { version } from "./version.ts";
 
