@@ -2,9 +2,10 @@
  * Reads DER (ITU-T X.690 §8, §10, §11) and refuses BER: indefinite and padded lengths, padded integers, trailing octets.
  * Only what certificates, requests and CRLs need: one-octet tags.
  */
-import { DerError, tags, time } from "./der.ts";
+import { DerError, tags } from "./der.ts";
 
 const maxDepth = 24;
+const firstGeneralizedYear = 2050;
 
 export interface DerElement {
   readonly tag: number;
@@ -47,19 +48,21 @@ export class DerReader {
 
   /** The next element, which must have this tag. `what` names it in the error. */
   element(tag: number, what: string): DerElement {
-    if (this.nextTag !== tag)
-      throw new DerError(`${what}: expected tag 0x${tag.toString(16)}, found ${describeTag(this.nextTag)}`);
+    if (this.nextTag !== tag) throw unexpected(tag, this.nextTag, what);
     return this.any();
   }
 
   /** Contents of the next element, which must have this tag. */
   content(tag: number, what: string): Buffer {
-    return this.element(tag, what).content;
+    if (this.nextTag !== tag) throw unexpected(tag, this.nextTag, what);
+    const header = readHeader(this.#bytes, this.#at);
+    this.#at = header.end;
+    return this.#bytes.subarray(header.contentStart, header.end);
   }
 
   /** Contents of the next element if it has this tag. */
   optional(tag: number): Buffer | null {
-    return this.nextTag === tag ? this.any().content : null;
+    return this.nextTag === tag ? this.content(tag, "") : null;
   }
 
   /** A reader over the contents of the next element. */
@@ -97,7 +100,7 @@ export function requireDer(bytes: Uint8Array, what: string): void {
 
 /** Contents of a non-negative INTEGER without the sign octet. */
 export function unsigned(content: Buffer, what: string): Buffer {
-  requireInteger(content);
+  requireInteger(content, 0, content.length);
   if ((content[0] ?? 0) >= 0x80) throw new DerError(`${what}: negative`);
   return content.length > 1 && content[0] === 0 ? content.subarray(1) : content;
 }
@@ -126,43 +129,61 @@ export function booleanValue(content: Buffer, what: string): boolean {
 export function oidText(content: Buffer): string {
   const last = content.at(-1);
   if (last === undefined || last >= 0x80) throw new DerError("Object identifier: cut short");
-  const arcs: number[] = [];
+  let text = "";
   let arc = 0;
   let fresh = true;
-  for (const octet of content) {
+  for (let at = 0; at < content.length; at += 1) {
+    const octet = content[at] ?? 0;
     if (fresh && octet === 0x80) throw new DerError("Object identifier: padded");
     arc = arc * 128 + (octet & 0x7f);
-    if (!Number.isSafeInteger(arc)) throw new DerError("Object identifier: arc too large");
+    if (arc > Number.MAX_SAFE_INTEGER) throw new DerError("Object identifier: arc too large");
     fresh = octet < 0x80;
     if (!fresh) continue;
-    if (arcs.length === 0) arcs.push(Math.min(2, Math.floor(arc / 40)), arc - 40 * Math.min(2, Math.floor(arc / 40)));
-    else arcs.push(arc);
+    // The first two arcs share an octet (X.690 §8.19.4).
+    const top = Math.min(2, Math.floor(arc / 40));
+    text = text === "" ? `${top}.${arc - 40 * top}` : `${text}.${arc}`;
     arc = 0;
   }
-  return arcs.join(".");
+  return text;
 }
 
-const utcTimeForm = /^(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/;
-/** Of a UTCTime: 1950. */
-const firstMoment = Date.UTC(1950, 0, 1);
-const generalizedTimeForm = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/;
+/** Digits of a time of each type: `YYMMDDHHMMSSZ`, `YYYYMMDDHHMMSSZ`. */
+const utcLength = 13;
+const generalizedLength = 15;
+const zulu = 0x5a;
 
 /**
  * Milliseconds since the epoch of a Time in the form RFC 5280 §4.1.2.5 demands, the choice of type by year included.
  * @throws DerError
  */
 export function timeValue(element: Pick<DerElement, "tag" | "content">, what: string): number {
-  const form =
-    element.tag === tags.utcTime ? utcTimeForm : element.tag === tags.generalizedTime ? generalizedTimeForm : null;
-  const text = element.content.toString("latin1");
-  const [, year = "", ...rest] = form?.exec(text) ?? [];
-  const century = element.tag === tags.utcTime ? (Number(year) >= 50 ? "19" : "20") : "";
-  const [month, day, hour, minute, second] = rest;
-  const at = Date.parse(`${century}${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-  // Date.parse refuses month 13 but rolls February 30 over; writing it back finds both.
-  const same = at >= firstMoment && time(at).subarray(2).equals(element.content);
-  if (!same) throw new DerError(`${what}: not a time as RFC 5280 writes it`);
+  const { tag, content } = element;
+  const isUtc = tag === tags.utcTime && content.length === utcLength;
+  const isGeneralized = tag === tags.generalizedTime && content.length === generalizedLength;
+  if ((!isUtc && !isGeneralized) || content.at(-1) !== zulu)
+    throw new DerError(`${what}: not a time as RFC 5280 writes it`);
+  const start = content.length - utcLength;
+  const short = twoDigits(content, start);
+  const year = isUtc ? short + (short >= 50 ? 1900 : 2000) : twoDigits(content, 0) * 100 + short;
+  const month = twoDigits(content, start + 2);
+  const day = twoDigits(content, start + 4);
+  const hour = twoDigits(content, start + 6);
+  const minute = twoDigits(content, start + 8);
+  const second = twoDigits(content, start + 10);
+  const at = Date.UTC(year, month - 1, day, hour, minute, second);
+  const inRange = month >= 1 && month <= 12 && day >= 1 && hour < 24 && minute < 60 && second < 60;
+  // A day that its month does not have rolls over into the next.
+  const sameDay = new Date(at).getUTCDate() === day;
+  const rightType = isUtc || year >= firstGeneralizedYear;
+  if (!inRange || !sameDay || !rightType) throw new DerError(`${what}: not a time as RFC 5280 writes it`);
   return at;
+}
+
+/** Not a number (which no comparison holds for) when one of the octets is no digit. */
+function twoDigits(content: Buffer, at: number): number {
+  const tens = (content[at] ?? 0) - 0x30;
+  const ones = (content[at + 1] ?? 0) - 0x30;
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : Number.NaN;
 }
 
 interface Header {
@@ -199,32 +220,44 @@ function walk(bytes: Uint8Array, at: number, limit: number, depth: number): numb
   if ((tag & 0xc0) === 0) {
     const isContainer = tag === tags.sequence || tag === tags.set;
     if (tag === 0 || constructed !== isContainer) throw new DerError(`Tag ${describeTag(tag)} is not DER here`);
-    if (!constructed)
-      requireUniversal(tag, Buffer.from(bytes.buffer, bytes.byteOffset + contentStart, end - contentStart));
+    if (!constructed) requireUniversal(tag, bytes, contentStart, end);
   }
   if (constructed) for (let inner = contentStart; inner < end;) inner = walk(bytes, inner, end, depth + 1);
   return end;
 }
 
-function requireUniversal(tag: number, content: Buffer): void {
-  if (tag === tags.integer || tag === tags.enumerated) requireInteger(content);
-  else if (tag === tags.boolean) booleanValue(content, "BOOLEAN");
-  else if (tag === tags.null && content.length > 0) throw new DerError("NULL with contents");
-  else if (tag === tags.oid) oidText(content);
-  else if (tag === tags.bitString) {
-    const unused = content[0];
-    const last = content.at(-1) ?? 0;
-    const fits =
-      unused !== undefined && unused < 8 && (content.length > 1 || unused === 0) && (last & ((1 << unused) - 1)) === 0;
+/** The one form DER has for a primitive type, over offsets: this runs for every element of every request. */
+function requireUniversal(tag: number, bytes: Uint8Array, start: number, end: number): void {
+  const length = end - start;
+  const first = bytes[start] ?? 0;
+  const last = bytes[end - 1] ?? 0;
+  if (tag === tags.integer || tag === tags.enumerated) requireInteger(bytes, start, end);
+  else if (tag === tags.boolean) {
+    if (length !== 1 || (first !== 0 && first !== 0xff)) throw new DerError("BOOLEAN: not a DER BOOLEAN");
+  } else if (tag === tags.null) {
+    if (length > 0) throw new DerError("NULL with contents");
+  } else if (tag === tags.bitString) {
+    const fits = length > 0 && first < 8 && (length > 1 || first === 0) && (last & ((1 << first) - 1)) === 0;
     if (!fits) throw new DerError("BIT STRING: unused bits are not DER");
+  } else if (tag === tags.oid) {
+    if (length === 0 || last >= 0x80) throw new DerError("Object identifier: cut short");
+    for (let at = start; at < end; at += 1) {
+      const padded = bytes[at] === 0x80 && (at === start || (bytes[at - 1] ?? 0) < 0x80);
+      if (padded) throw new DerError("Object identifier: padded");
+    }
   }
 }
 
-function requireInteger(content: Buffer): void {
-  const [first, second] = content;
-  if (first === undefined) throw new DerError("INTEGER without contents");
-  const padded = second !== undefined && ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80));
+function requireInteger(bytes: Uint8Array, start: number, end: number): void {
+  if (start >= end) throw new DerError("INTEGER without contents");
+  const first = bytes[start] ?? 0;
+  const second = bytes[start + 1] ?? 0;
+  const padded = end - start > 1 && ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80));
   if (padded) throw new DerError("INTEGER not minimal: BER, not DER");
+}
+
+function unexpected(wanted: number, found: number | null, what: string): DerError {
+  return new DerError(`${what}: expected tag ${describeTag(wanted)}, found ${describeTag(found)}`);
 }
 
 function describeTag(tag: number | null): string {

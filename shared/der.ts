@@ -144,10 +144,27 @@ export function implicit(number: number, content: Uint8Array): Buffer {
  */
 export function time(at: number): Buffer {
   if (!(at >= utcFrom && at < generalizedUntil)) throw new DerError(`${at} ms is outside the years 1950 to 9999`);
-  const digits = new Date(at).toISOString().replace(/\.\d{3}|[-:T]/g, "");
-  return at < generalizedFrom
-    ? tlv(tags.utcTime, Buffer.from(digits.slice(2), "latin1"))
-    : tlv(tags.generalizedTime, Buffer.from(digits, "latin1"));
+  const moment = new Date(at);
+  const year = moment.getUTCFullYear();
+  const isUtc = at < generalizedFrom;
+  const parts = [
+    ...(isUtc ? [] : [Math.floor(year / 100)]),
+    year % 100,
+    moment.getUTCMonth() + 1,
+    moment.getUTCDate(),
+    moment.getUTCHours(),
+    moment.getUTCMinutes(),
+    moment.getUTCSeconds(),
+  ];
+  const out = Buffer.allocUnsafe(2 + parts.length * 2 + 1);
+  out[0] = isUtc ? tags.utcTime : tags.generalizedTime;
+  out[1] = out.length - 2;
+  for (const [index, part] of parts.entries()) {
+    out[2 + index * 2] = 0x30 + Math.floor(part / 10);
+    out[3 + index * 2] = 0x30 + (part % 10);
+  }
+  out[out.length - 1] = 0x5a;
+  return out;
 }
 
 function unsignedContent(value: number | bigint | Uint8Array): Uint8Array {

@@ -39,19 +39,22 @@ export function isIdentityId(text: string): boolean {
  * @throws AppError `request-invalid` that names the offender
  */
 export function normaliseNames(names: Names): Names {
-  const result: Names = {
+  return bounded({
     dns: unique(names.dns.map(parseDnsName)),
     ip: unique(names.ip.map(parseIpAddress)),
     uri: unique(names.uri.map(parseUri)),
     email: unique(names.email.map(parseEmail)),
-  };
-  if (allNames(result).length > maxNames) {
+  });
+}
+
+function bounded(names: Names): Names {
+  if (names.dns.length + names.ip.length + names.uri.length + names.email.length > maxNames) {
     throw new AppError(
       "request-invalid",
       `More than ${maxNames} names in one certificate; divide them among identities`,
     );
   }
-  return result;
+  return names;
 }
 
 /** All names in one list: DNS, IP, URI, e-mail. The spellings of the kinds do not overlap. */
@@ -61,7 +64,11 @@ export function allNames(names: Names): string[] {
 
 /** The same names in the same order. */
 export function identicalNames(a: Names, b: Names): boolean {
-  return JSON.stringify([a.dns, a.ip, a.uri, a.email]) === JSON.stringify([b.dns, b.ip, b.uri, b.email]);
+  return identical(a.dns, b.dns) && identical(a.ip, b.ip) && identical(a.uri, b.uri) && identical(a.email, b.email);
+}
+
+function identical(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((name, at) => name === b[at]);
 }
 
 /**
@@ -169,20 +176,21 @@ export function readGeneralNames(der: Uint8Array): Names {
   const reader = outer.sequence("GeneralNames");
   outer.end("GeneralNames");
   if (reader.done) throw new DerError("GeneralNames without a name");
-  const found: Record<keyof Names, string[]> = { dns: [], ip: [], uri: [], email: [] };
+  const found: Record<keyof Names, Set<string>> = { dns: new Set(), ip: new Set(), uri: new Set(), email: new Set() };
   while (!reader.done) {
     const { tag, content } = reader.any();
-    if (tag === (0x80 | kinds.dns)) found.dns.push(ascii(content, "DNS name"));
-    else if (tag === (0x80 | kinds.uri)) found.uri.push(ascii(content, "URI"));
-    else if (tag === (0x80 | kinds.email)) found.email.push(ascii(content, "e-mail address"));
-    else if (tag === (0x80 | kinds.ip)) found.ip.push(addressText(content));
-    else
-      throw new AppError(
-        "request-invalid",
-        `A ${otherKinds[tag & 0x1f] ?? "name of an unknown kind"} cannot be used as a name here; use DNS, IP, URI or e-mail`,
-      );
+    if (tag === (0x80 | kinds.dns)) found.dns.add(parseDnsName(ascii(content, "DNS name")));
+    else if (tag === (0x80 | kinds.ip)) found.ip.add(addressText(content));
+    else if (tag === (0x80 | kinds.uri)) found.uri.add(parseUri(ascii(content, "URI")));
+    else if (tag === (0x80 | kinds.email)) found.email.add(parseEmail(ascii(content, "e-mail address")));
+    else throw otherKind(tag);
   }
-  return normaliseNames(found);
+  return bounded({ dns: [...found.dns], ip: [...found.ip], uri: [...found.uri], email: [...found.email] });
+}
+
+function otherKind(tag: number): AppError {
+  const kind = otherKinds[tag & 0x1f] ?? "name of an unknown kind";
+  return new AppError("request-invalid", `A ${kind} cannot be used as a name here; use DNS, IP, URI or e-mail`);
 }
 
 const otherKinds: Readonly<Record<number, string>> = {

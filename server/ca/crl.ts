@@ -1,4 +1,3 @@
-import { verify } from "node:crypto";
 import { crlOids, reasonNames } from "@newleaf/shared/crl";
 import {
   bitString,
@@ -12,7 +11,7 @@ import {
   tags,
   time,
 } from "@newleaf/shared/der";
-import { signatureAlgorithm } from "@newleaf/shared/key-algorithm";
+import { verifyBytes } from "@newleaf/shared/key-algorithm";
 import { serialToDer } from "@newleaf/shared/serial-number";
 import type { RevocationReason } from "../store/revocations.ts";
 import type { Issuer } from "./issuer.ts";
@@ -64,7 +63,7 @@ export function buildCrl({ issuer, number, thisUpdate, nextUpdate, revoked }: Cr
   );
   const signature = issuer.sign(tbs);
   // A CRL that does not verify makes every relying party refuse everyone: keep the old one instead.
-  if (!verify(signatureAlgorithm(issuer.publicKey).hash, tbs, issuer.publicKey, signature)) {
+  if (!verifyBytes(issuer.publicKey, tbs, signature)) {
     throw new Error(`The signer of issuer ${issuer.id} made a signature that does not hold; the CRL was not made`);
   }
   return sequence(tbs, issuer.signatureAlgorithm, bitString(signature));

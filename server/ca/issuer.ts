@@ -1,7 +1,7 @@
 import { createPublicKey, hash, type KeyObject } from "node:crypto";
 import { DerError } from "@newleaf/shared/der";
 import { spkiOf } from "@newleaf/shared/fingerprint";
-import { signatureAlgorithm, signBytes } from "@newleaf/shared/key-algorithm";
+import { signatureAlgorithm, signBytes, verifyBytes } from "@newleaf/shared/key-algorithm";
 import { AppError } from "@newleaf/shared/problems";
 import { readBasicConstraints, readCertificate, readKeyUsage, subjectKeyId } from "./certificate.ts";
 import { extensions, keyUsageBits } from "./oids.ts";
@@ -23,7 +23,8 @@ export interface Issuer {
   readonly signatureAlgorithm: Buffer;
   /**
    * True when the signer is elsewhere (PKCS#11, KMS): a signature can then outlive this process, so what will be signed is
-   * made durable first. False for a key in this process, whose unreleased signatures die with it.
+   * made durable first, and each signature is verified before it is used. False for a key in this process, whose unreleased
+   * signatures die with it and which was proved to sign when it was opened.
    */
   readonly recordFirst: boolean;
   sign(tbs: Uint8Array): Buffer;
@@ -59,6 +60,9 @@ export function openIssuer(certificateDer: Uint8Array, privateKey: KeyObject): I
       "conflict",
       `The private key is not the key of the CA certificate ${id}; use the key file made with it`,
     );
+  }
+  if (!verifyBytes(publicKey, certificate, signBytes(privateKey, certificate))) {
+    throw new Error(`The private key of issuer ${id} makes signatures that do not hold`);
   }
   return Object.freeze({
     id,
