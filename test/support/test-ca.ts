@@ -124,8 +124,10 @@ function sign(home: string, options: LeafOptions & { key: KeyObject }, ...flags:
   const config = join(home, "openssl.cnf");
   openssl("req", "-new", "-config", config, "-key", key, "-subj", `/CN=${options.commonName ?? "x"}`, "-out", request);
   const dates = [
-    ...["-startdate", asn1Time(options.notBefore ?? now - 300_000)],
-    ...["-enddate", asn1Time(options.notAfter ?? now + 30 * day)],
+    "-startdate",
+    asn1Time(options.notBefore ?? now - 300_000),
+    "-enddate",
+    asn1Time(options.notAfter ?? now + 30 * day),
   ];
   const self = flags.includes("selfsign") ? ["-selfsign"] : [];
   const out = join(home, "issued.txt");
@@ -143,8 +145,10 @@ function makeCrl(home: string, options: CrlOptions): Buffer {
   writeFileSync(join(home, "crlnumber.txt"), `${hex((options.number ?? 1).toString(16))}\n`);
   const out = join(home, "crl.txt");
   const dates = [
-    ...["-crl_lastupdate", asn1Time(options.thisUpdate ?? now - 60_000)],
-    ...["-crl_nextupdate", asn1Time(options.nextUpdate ?? now + 14 * day)],
+    "-crl_lastupdate",
+    asn1Time(options.thisUpdate ?? now - 60_000),
+    "-crl_nextupdate",
+    asn1Time(options.nextUpdate ?? now + 14 * day),
   ];
   openssl("ca", "-gencrl", "-config", join(home, "openssl.cnf"), ...dates, "-out", out);
   return openssl("crl", "-in", out, "-outform", "DER");
