@@ -21,6 +21,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
     "server/keys",
     "server/store",
     "server/config.ts",
+    "server/config-template.ts",
     "server/app.ts",
     "server/version.ts",
     "server/audit-chain.ts",

@@ -13,36 +13,36 @@ interface Cell {
   readonly successor: Successor;
   readonly key: Key;
   readonly lineage?: LineageState;
-  readonly then: RenewalAction["kind"];
+  readonly means: RenewalAction["kind"];
 }
 
 /** Every cell of the table: what is presented, what became of it, which key asks. */
 const table: readonly Cell[] = [
-  { presented: "current", successor: "none", key: "its own", then: "issue" },
-  { presented: "current", successor: "pending", key: "the successor's", then: "repeat" },
-  { presented: "current", successor: "pending", key: "its own", then: "replace" },
-  { presented: "superseded", successor: "current", key: "the successor's", then: "return-successor" },
-  { presented: "superseded", successor: "current", key: "its own", then: "lock" },
-  { presented: "superseded", successor: "superseded", key: "the successor's", then: "lock" },
-  { presented: "superseded", successor: "superseded", key: "its own", then: "lock" },
-  { presented: "superseded", successor: "pending", key: "the successor's", then: "lock" },
-  { presented: "superseded", successor: "none", key: "its own", then: "lock" },
-  { presented: "revoked as superseded", successor: "current", key: "its own", then: "lock" },
-  { presented: "revoked as superseded", successor: "none", key: "its own", then: "lock" },
-  { presented: "revoked as superseded", successor: "current", key: "the successor's", then: "return-successor" },
-  { presented: "replaced", successor: "none", key: "its own", then: "lock" },
-  { presented: "replaced", successor: "current", key: "the successor's", then: "lock" },
-  { presented: "current", successor: "none", key: "its own", lineage: "locked", then: "locked" },
-  { presented: "current", successor: "pending", key: "the successor's", lineage: "locked", then: "locked" },
-  { presented: "pending", successor: "none", key: "its own", lineage: "locked", then: "locked" },
-  { presented: "superseded", successor: "current", key: "its own", lineage: "locked", then: "lock" },
+  { presented: "current", successor: "none", key: "its own", means: "issue" },
+  { presented: "current", successor: "pending", key: "the successor's", means: "repeat" },
+  { presented: "current", successor: "pending", key: "its own", means: "replace" },
+  { presented: "superseded", successor: "current", key: "the successor's", means: "return-successor" },
+  { presented: "superseded", successor: "current", key: "its own", means: "lock" },
+  { presented: "superseded", successor: "superseded", key: "the successor's", means: "lock" },
+  { presented: "superseded", successor: "superseded", key: "its own", means: "lock" },
+  { presented: "superseded", successor: "pending", key: "the successor's", means: "lock" },
+  { presented: "superseded", successor: "none", key: "its own", means: "lock" },
+  { presented: "revoked as superseded", successor: "current", key: "its own", means: "lock" },
+  { presented: "revoked as superseded", successor: "none", key: "its own", means: "lock" },
+  { presented: "revoked as superseded", successor: "current", key: "the successor's", means: "return-successor" },
+  { presented: "replaced", successor: "none", key: "its own", means: "lock" },
+  { presented: "replaced", successor: "current", key: "the successor's", means: "lock" },
+  { presented: "current", successor: "none", key: "its own", lineage: "locked", means: "locked" },
+  { presented: "current", successor: "pending", key: "the successor's", lineage: "locked", means: "locked" },
+  { presented: "pending", successor: "none", key: "its own", lineage: "locked", means: "locked" },
+  { presented: "superseded", successor: "current", key: "its own", lineage: "locked", means: "lock" },
 ];
 
 for (const cell of table) {
   const lineage = cell.lineage ?? "active";
-  test(`a ${cell.presented} leaf with ${cell.successor} successor and ${cell.key} key in a lineage that is ${lineage}: ${cell.then}`, () => {
+  test(`a ${cell.presented} leaf with ${cell.successor} successor and ${cell.key} key in a lineage that is ${lineage}: ${cell.means}`, () => {
     const { action, successor } = decide(cell, lineage);
-    assert.equal(action.kind, cell.then);
+    assert.equal(action.kind, cell.means);
     assert.ok(action.reason.length > 0);
     if ("successor" in action) assert.equal(action.successor, successor);
   });
