@@ -118,8 +118,8 @@ function leafWithdrawer(database: Connection): (record: RevocationRecord) => voi
 }
 
 function actTime(act: RevocationAct): number {
-  const at = act.records[0]?.revokedAt ?? act.audit[0]?.at;
+  const at = act.audit[0]?.at ?? act.records[0]?.revokedAt;
   if (at === undefined)
-    throw new AppError("internal", "An act of revoking needs a record or an audit entry to be dated by.");
+    throw new AppError("internal", "An act of revoking needs an audit entry or a record to be dated by.");
   return at;
 }

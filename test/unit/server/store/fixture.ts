@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import type { AuditEntry } from "../../../../server/store/audit.ts";
 import type { IssuanceRecord, NewCertificate } from "../../../../server/store/certificates.ts";
+import type { RequestRow } from "../../../../server/store/enrollments.ts";
 import type { IdentityEntry, Role } from "../../../../server/store/identities.ts";
 import type { CrlRecord, Foundation } from "../../../../server/store/issuers.ts";
 import type { RevocationReason, RevocationRecord } from "../../../../server/store/revocations.ts";
@@ -154,6 +155,26 @@ export function renewal(parent: NewCertificate, changes: Partial<NewCertificate>
         : { lineage: { id: parent.lineage, newestGeneration: certificate.generation - 1 } }),
     },
     audit: [audit("certificate.issued", certificate.serial, certificate.issuedAt)],
+  };
+}
+
+export function request(changes: Partial<RequestRow> = {}): RequestRow {
+  const createdAt = changes.createdAt ?? t0;
+  return {
+    id: newId(),
+    state: "pending",
+    key: newKey(),
+    csr: randomBytes(100),
+    claim: null,
+    askedNames: ["gateway-1"],
+    address: "192.0.2.1",
+    createdAt,
+    expiresAt: createdAt + day,
+    identity: null,
+    serial: null,
+    decidedBy: null,
+    decidedAt: null,
+    ...changes,
   };
 }
 
