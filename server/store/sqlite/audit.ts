@@ -54,7 +54,7 @@ export function auditReads(database: Connection): Pick<AuditStore, "listAudit" |
         {
           select: `SELECT ${columns} FROM audit`,
           filter,
-          order: [{ column: "seq", direction: "DESC" }],
+          order: [{ column: "seq", type: "integer", direction: "DESC" }],
           positionOf: (row) => [row.seq],
         },
         request,

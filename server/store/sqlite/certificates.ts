@@ -91,10 +91,10 @@ function lists(
           filter: certificateFilter(request),
           order: byExpiry
             ? [
-                { column: "c.not_after", direction: "ASC" },
-                { column: "c.no", direction: "ASC" },
+                { column: "c.not_after", type: "integer", direction: "ASC" },
+                { column: "c.no", type: "integer", direction: "ASC" },
               ]
-            : [{ column: "c.no", direction: "DESC" }],
+            : [{ column: "c.no", type: "integer", direction: "DESC" }],
           positionOf: (row) => (byExpiry ? [row.notAfter, row.no] : [row.no]),
         },
         request,

@@ -43,7 +43,7 @@ export function enrollmentReads(database: Connection): Reads {
     `SELECT id, identity, created_by AS createdBy, created_at AS createdAt, expires_at AS expiresAt, spent_at AS spentAt
      FROM grants WHERE identity = ? AND spent_at IS NULL AND expires_at > ? ORDER BY expires_at LIMIT 1`,
   );
-  const order = [{ column: "no", direction: "DESC" }] as const;
+  const order = [{ column: "no", type: "integer", direction: "DESC" }] as const;
   const positionOf = (row: { readonly no: number }) => [row.no];
   return {
     async findToken(secretHash) {

@@ -52,7 +52,7 @@ export function identityReads(
         {
           select,
           filter: identityFilter(request),
-          order: [{ column: "i.id", direction: "ASC" }],
+          order: [{ column: "i.id", type: "text", direction: "ASC" }],
           positionOf: (row) => [row.id],
         },
         request,

@@ -29,7 +29,12 @@ export function lineageReads(database: Connection): Omit<LineageStore, "lockLine
       filterBy(filter, "state = ?", request.state);
       const page = readPage<StoredLineage>(
         database,
-        { select, filter, order: [{ column: "no", direction: "DESC" }], positionOf: (row) => [row.no] },
+        {
+          select,
+          filter,
+          order: [{ column: "no", type: "integer", direction: "DESC" }],
+          positionOf: (row) => [row.no],
+        },
         request,
       );
       return mapPage(page, toLineage);

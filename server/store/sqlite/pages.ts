@@ -15,11 +15,17 @@ export interface Filter {
   readonly parameters: Position[];
 }
 
+export interface OrderTerm {
+  readonly column: string;
+  readonly type: "integer" | "text";
+  readonly direction: "ASC" | "DESC";
+}
+
 export interface Listing<Row> {
   readonly select: string;
   readonly filter: Filter;
   /** Columns in the order they sort by; together unique. */
-  readonly order: readonly { readonly column: string; readonly direction: "ASC" | "DESC" }[];
+  readonly order: readonly OrderTerm[];
   readonly positionOf: (row: Row) => readonly Position[];
 }
 
@@ -46,7 +52,7 @@ export function readPage<Row>(database: Connection, listing: Listing<Row>, reque
     throw new AppError("request-invalid", `limit must be a whole number from 1 to ${maxLimit}.`);
   }
   if (request.cursor !== undefined) {
-    const position = readCursor(request.cursor, listing.order.length);
+    const position = readCursor(request.cursor, listing.order);
     const operator = listing.order[0]?.direction === "DESC" ? "<" : ">";
     const columns = listing.order.map((term) => term.column).join(", ");
     conditions.push(`(${columns}) ${operator} (${position.map(() => "?").join(", ")})`);
@@ -75,7 +81,7 @@ function writeCursor(position: readonly Position[]): string {
   return Buffer.from(JSON.stringify(position)).toString("base64url");
 }
 
-function readCursor(cursor: string, parts: number): readonly Position[] {
+function readCursor(cursor: string, order: readonly OrderTerm[]): readonly Position[] {
   const invalid = new AppError("request-invalid", "The cursor is not one that this list gave; start again without it.");
   if (cursor.length > maxCursorLength || !/^[A-Za-z0-9_-]+$/.test(cursor)) throw invalid;
   let position: unknown;
@@ -84,9 +90,11 @@ function readCursor(cursor: string, parts: number): readonly Position[] {
   } catch {
     throw invalid;
   }
-  if (!Array.isArray(position) || position.length !== parts) throw invalid;
-  return position.map((part: unknown) => {
-    if (typeof part === "string" || (typeof part === "number" && Number.isSafeInteger(part))) return part;
+  if (!Array.isArray(position) || position.length !== order.length) throw invalid;
+  return position.map((part: unknown, index) => {
+    const { type } = order[index] ?? {};
+    if (type === "text" && typeof part === "string") return part;
+    if (type === "integer" && typeof part === "number" && Number.isSafeInteger(part)) return part;
     throw invalid;
   });
 }

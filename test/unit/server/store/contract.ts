@@ -1,9 +1,19 @@
 /** What every adapter of the store must do, whatever database is below. */
+import { enrollmentContract } from "./contract/enrollments.ts";
+import { inventoryContract } from "./contract/inventory.ts";
 import { issuanceContract } from "./contract/issuance.ts";
 import { lineageContract } from "./contract/lineages.ts";
+import { listContract } from "./contract/lists.ts";
+import { recordContract } from "./contract/records.ts";
+import { revocationContract } from "./contract/revocations.ts";
 import type { OpenStore } from "./contract/suite.ts";
 
 export function storeContract(open: OpenStore): void {
   issuanceContract(open);
   lineageContract(open);
+  inventoryContract(open);
+  enrollmentContract(open);
+  revocationContract(open);
+  listContract(open);
+  recordContract(open);
 }
