@@ -88,7 +88,7 @@ async function openSession(terminal: Terminal, connection: Connection): Promise<
   const directory = operatorDirectory(connection.as, dataDir);
   const service = connection.server === undefined ? localService(dataDir) : remoteService(connection, dataDir);
   const files = await readOperatorFiles(directory);
-  const now = Date.now();
+  const now = terminal.clock.now();
   if (!isRenewalDue(files.leaf, now)) return { service, files };
   const until = files.leaf.validToDate;
   if (until.getTime() <= now) {

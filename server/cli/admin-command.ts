@@ -71,16 +71,11 @@ export function collect(value: string, before: readonly string[] | undefined): r
   return [...(before ?? []), value];
 }
 
-/** An option's duration, checked here so that a slip is wrong usage; passed on as it was written. */
+/** An option's duration, checked here so that a slip is wrong usage; sent as it was written. */
 export function durationText(value: string): string {
-  durationMs(value);
-  return value;
-}
-
-/** An option's duration in milliseconds. */
-export function durationMs(value: string): number {
   try {
-    return parseDuration(value);
+    parseDuration(value);
+    return value;
   } catch (error) {
     throw new InvalidArgumentError(error instanceof AppError ? error.message : "not a duration");
   }

@@ -43,9 +43,9 @@ export interface TokenAnswer {
   readonly id: string;
   readonly identity: string;
   readonly createdBy: string;
+  /** open, spent, revoked or expired. */
+  readonly state: string;
   readonly expiresAt: string;
-  readonly spentAt: string | null;
-  readonly revokedAt: string | null;
 }
 
 export interface ApprovalAnswer {
@@ -54,7 +54,8 @@ export interface ApprovalAnswer {
   /** SPKI fingerprint; the wire calls it as the enrollment does. */
   readonly fingerprint: string;
   readonly claim: string | null;
-  readonly askedNames: readonly string[];
+  /** What the CSR asks for. */
+  readonly names: readonly string[];
   readonly address: string;
   readonly createdAt: string;
   readonly expiresAt: string;
@@ -79,7 +80,7 @@ export interface RevocationAnswer {
     readonly serial: string;
     readonly identity: string;
     readonly reason: string;
-    readonly outcome?: string;
+    readonly state: string;
   }[];
   readonly blockedKeys: readonly string[];
   readonly dryRun: boolean;
@@ -89,7 +90,8 @@ export interface LineageAnswer {
   readonly id: string;
   readonly identity: string;
   readonly state: string;
-  readonly newestGeneration: number;
+  /** The newest. */
+  readonly generation: number;
   readonly createdAt: string;
   readonly lockedAt: string | null;
 }
@@ -101,4 +103,25 @@ export interface IssuerAnswer {
   readonly subject: string;
   readonly notAfter: string;
   readonly crl: { readonly number: number; readonly thisUpdate: string; readonly nextUpdate: string } | null;
+}
+
+export interface StatusAnswer {
+  readonly time: string;
+  readonly attention: {
+    readonly expiringWithin7Days: readonly {
+      readonly identity: string;
+      readonly serial: string;
+      readonly notAfter: string;
+    }[];
+    readonly renewalOverdue: number;
+    readonly renewalUnconfirmed: number;
+    readonly installedNotServed: readonly string[];
+    readonly silent: readonly { readonly identity: string; readonly lastSeen: string }[];
+    readonly lockedLineages: number;
+    readonly approvalsPending: number;
+    readonly rootKeyOnThisHost: boolean;
+  };
+  readonly certificates: readonly { readonly state: string; readonly profile: string; readonly count: number }[];
+  readonly bundleVersion: number;
+  readonly issuers: readonly Omit<IssuerAnswer, "subject">[];
 }

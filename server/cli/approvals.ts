@@ -23,7 +23,7 @@ export function addApprovalCommands(program: Command, terminal: Terminal): void 
         const rows = items.map((item) => [
           item.id,
           item.claim ?? "-",
-          item.askedNames.join(" ") || "-",
+          item.names.join(" ") || "-",
           item.address,
           moment(item.createdAt),
         ]);
@@ -108,7 +108,7 @@ function decisionText(request: ApprovalAnswer, identity: IdentityAnswer): string
     ["names", allNames(identity.names).join(", ") || "none"],
     ["fingerprint", request.fingerprint],
     ["claims to be", request.claim ?? "-"],
-    ["asks for", request.askedNames.join(", ") || "-"],
+    ["asks for", request.names.join(", ") || "-"],
     ["from", `${request.address}, ${moment(request.createdAt)}`],
     [
       "holds now",

@@ -1,7 +1,7 @@
 /** `newleaf cert …` */
 import type { Command } from "commander";
 import { normaliseSerial } from "@newleaf/shared/serial-number";
-import { commandGroup, durationMs, harmfulCommand, readingCommand, withClient } from "./admin-command.ts";
+import { commandGroup, durationText, harmfulCommand, readingCommand, withClient } from "./admin-command.ts";
 import type { CertificateSummary, RevocationAnswer } from "./answers.ts";
 import { asJson, asRecord, asTable, moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
@@ -21,7 +21,7 @@ interface ListOptions {
   readonly identity?: string;
   readonly state?: string;
   readonly profile?: string;
-  readonly expiresBefore?: number;
+  readonly expiresBefore?: string;
 }
 
 function addList(group: Command, terminal: Terminal): void {
@@ -33,16 +33,15 @@ function addList(group: Command, terminal: Terminal): void {
     .option("--identity <id>", "only of this identity")
     .option("--state <state>", "pending, current, superseded, replaced, held, revoked or expired")
     .option("--profile <profile>", "agent, gateway, operator or service")
-    .option("--expires-before <duration>", "only leaves in force that end within this time", durationMs)
+    .option("--expires-before <duration>", "only leaves in force that end within this time", durationText)
     .action(
       withClient<ListOptions>(terminal, async ({ client, options, json }) => {
         const { identity, state, profile, expiresBefore } = options;
-        const within = expiresBefore === undefined ? undefined : new Date(Date.now() + expiresBefore).toISOString();
         const items = await client.list<CertificateSummary>("/v1/certificates", {
           identity,
           state,
           profile,
-          expiresBefore: within,
+          expiresBefore,
         });
         const rows = items.map((item) => [
           item.serial,
@@ -161,7 +160,7 @@ export function revocationText({ revoked, blockedKeys, dryRun }: RevocationAnswe
     item.serial,
     item.identity,
     item.reason,
-    item.outcome === "unchanged" ? "already revoked" : dryRun ? "would be revoked" : "revoked",
+    item.state === "unchanged" ? "already revoked" : dryRun ? "would be revoked" : "revoked",
   ]);
   const keys = blockedKeys.map((key) => `${dryRun ? "would block" : "blocked"} key ${key}\n`).join("");
   return asTable(["SERIAL", "IDENTITY", "REASON", "OUTCOME"], rows, "There is nothing to revoke.") + keys;

@@ -1,12 +1,11 @@
 /** `newleaf identity …` */
 import { readFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError } from "commander";
-import { keyOfRequest } from "../authority/request-key.ts";
+import { readCsr } from "../ca/csr.ts";
 import {
   collect,
   commandGroup,
   type CommandText,
-  durationMs,
   durationText,
   harmfulCommand,
   readingCommand,
@@ -125,7 +124,7 @@ function addShow(group: Command, terminal: Terminal): void {
 }
 
 interface ListOptions {
-  readonly expiresBefore?: number;
+  readonly expiresBefore?: string;
   readonly state?: string;
   readonly profile?: string;
   readonly label?: string;
@@ -140,16 +139,15 @@ function addList(group: Command, terminal: Terminal): void {
       "newleaf identity list --profile gateway --state suspended --json",
     ],
   })
-    .option("--expires-before <duration>", "only those whose leaf ends within this time", durationMs)
+    .option("--expires-before <duration>", "only those whose leaf ends within this time", durationText)
     .option("--state <state>", "active, suspended or removed")
     .option("--profile <profile>", "agent, gateway or operator")
     .option("--label <label>", "key=value, or a key")
     .action(
       withClient<ListOptions>(terminal, async ({ client, options, json }) => {
         const { expiresBefore, state, profile, label } = options;
-        const within = expiresBefore === undefined ? undefined : new Date(Date.now() + expiresBefore).toISOString();
         const items = await client.list<IdentityAnswer>("/v1/identities", {
-          expiresBefore: within,
+          expiresBefore,
           state,
           profile,
           label,
@@ -201,8 +199,8 @@ function addStates(group: Command, terminal: Terminal): void {
   harmfulCommand(group, texts.remove).action(
     withClient(terminal, async ({ client, confirm, json }, id = "") => {
       if (!(await confirm(`Remove ${id} and revoke every certificate it holds?`))) return;
-      const answer = await client.remove(itself(id));
-      terminal.out(json ? asJson(answer) : `${id} is removed; what it held is revoked.\n`);
+      await client.remove(itself(id));
+      terminal.out(json ? asJson({ id, state: "removed" }) : `${id} is removed; what it held is revoked.\n`);
     }),
   );
 }
@@ -247,7 +245,7 @@ async function keysOf({ key, keyFrom }: EntryOptions): Promise<string[] | undefi
         cause: error,
       });
     }
-    keys.push(keyOfRequest(bytes));
+    keys.push(readCsr(bytes).key);
   }
   return keys;
 }

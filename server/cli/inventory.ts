@@ -62,11 +62,13 @@ export function addInventoryCommands(program: Command, terminal: Terminal): void
     );
   readingCommand(group, {
     usage: "export",
-    summary: "the inventory as a file that apply reads",
+    summary: "the inventory, without the operators, as a file that apply reads",
     examples: ["newleaf inventory export > inventory.yml"],
   }).action(
     withClient(terminal, async ({ client, json }) => {
-      const items = await client.list<IdentityAnswer>("/v1/identities");
+      // Operators are not made by an inventory, and never pruned by one.
+      const all = await client.list<IdentityAnswer>("/v1/identities");
+      const items = all.filter((item) => item.profile !== "operator");
       terminal.out(json ? asJson(items) : writeInventory(items));
     }),
   );

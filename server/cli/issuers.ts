@@ -12,7 +12,13 @@ export function addIssuerCommands(program: Command, terminal: Terminal): void {
   readingCommand(ca, { usage: "list", summary: "roots and intermediates", examples: ["newleaf ca list"] }).action(
     withClient(terminal, async ({ client, json }) => {
       const items = await client.list<IssuerAnswer>("/v1/issuers");
-      const rows = items.map((item) => [item.id, item.kind, item.state, moment(item.notAfter), item.subject]);
+      const rows = items.map((item) => [
+        item.id,
+        item.kind,
+        item.state,
+        moment(item.notAfter),
+        item.subject.replaceAll("\n", ", "),
+      ]);
       terminal.out(
         json ? asJson(items) : asTable(["ID", "KIND", "STATE", "ENDS", "SUBJECT"], rows, "There are no issuers."),
       );

@@ -33,7 +33,7 @@ export function addLineageCommands(program: Command, terminal: Terminal): void {
             item.id,
             item.identity,
             item.state,
-            String(item.newestGeneration),
+            String(item.generation),
             moment(item.createdAt),
             moment(item.lockedAt),
           ]);

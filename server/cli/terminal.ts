@@ -1,5 +1,6 @@
 /** What a command may do to the outside beside its work: write, ask. Tests hand in their own. */
 import { createInterface } from "node:readline/promises";
+import { type Clock, systemClock } from "@newleaf/shared/clock";
 import type { Environment } from "../config.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -14,6 +15,7 @@ export interface Terminal {
   /** Without echo. */
   askSecret(question: string): Promise<string>;
   readonly env: Environment;
+  readonly clock: Clock;
 }
 
 export function processTerminal(env: Environment): Terminal {
@@ -24,6 +26,7 @@ export function processTerminal(env: Environment): Terminal {
     ask: askLine,
     askSecret,
     env,
+    clock: systemClock,
   };
 }
 

@@ -43,13 +43,7 @@ export function addTokenCommands(program: Command, terminal: Terminal): void {
     .action(
       withClient<{ readonly identity?: string }>(terminal, async ({ client, options, json }) => {
         const items = await client.list<TokenAnswer>("/v1/tokens", { identity: options.identity });
-        const rows = items.map((item) => [
-          item.id,
-          item.identity,
-          stateOf(item),
-          moment(item.expiresAt),
-          item.createdBy,
-        ]);
+        const rows = items.map((item) => [item.id, item.identity, item.state, moment(item.expiresAt), item.createdBy]);
         terminal.out(
           json ? asJson(items) : asTable(["ID", "IDENTITY", "STATE", "EXPIRES", "BY"], rows, "There are no tokens."),
         );
@@ -62,14 +56,8 @@ export function addTokenCommands(program: Command, terminal: Terminal): void {
   }).action(
     withClient(terminal, async ({ client, confirm, json }, id = "") => {
       if (!(await confirm(`Revoke token ${id}?`))) return;
-      const answer = await client.remove(`/v1/tokens/${encodeURIComponent(id)}`);
-      terminal.out(json ? asJson(answer) : `Token ${id} is worthless now.\n`);
+      await client.remove(`/v1/tokens/${encodeURIComponent(id)}`);
+      terminal.out(json ? asJson({ id, state: "revoked" }) : `Token ${id} is worthless now.\n`);
     }),
   );
-}
-
-function stateOf(token: TokenAnswer): string {
-  if (token.revokedAt !== null) return "revoked";
-  if (token.spentAt !== null) return "used";
-  return Date.parse(token.expiresAt) <= Date.now() ? "expired" : "open";
 }
