@@ -5,6 +5,7 @@
 import { DerError, tags } from "./der.ts";
 
 const maxDepth = 24;
+const constructedBit = 0x20;
 const firstGeneralizedYear = 2050;
 
 export interface DerElement {
@@ -216,9 +217,9 @@ function readHeader(bytes: Uint8Array, at: number, limit: number = bytes.length)
 function walk(bytes: Uint8Array, at: number, limit: number, depth: number): number {
   if (depth > maxDepth) throw new DerError(`Nested deeper than ${maxDepth}`);
   const { tag, contentStart, end } = readHeader(bytes, at, limit);
-  const constructed = (tag & 0x20) !== 0;
+  const constructed = (tag & constructedBit) !== 0;
   if ((tag & 0xc0) === 0) {
-    const isContainer = tag === tags.sequence || tag === tags.set;
+    const isContainer = (tag | constructedBit) === tags.sequence || (tag | constructedBit) === tags.set;
     if (tag === 0 || constructed !== isContainer) throw new DerError(`Tag ${describeTag(tag)} is not DER here`);
     if (!constructed) requireUniversal(tag, bytes, contentStart, end);
   }
