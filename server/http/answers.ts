@@ -24,14 +24,25 @@ export function sendCacheable(
   response: Response,
   { body, type, lastModified, maxAge }: Cacheable,
 ): void {
-  response.setHeader("ETag", `"${createHash("sha256").update(body).digest("base64url")}"`);
+  const etag = `"${createHash("sha256").update(body).digest("base64url")}"`;
+  response.setHeader("ETag", etag);
   response.setHeader("Last-Modified", new Date(lastModified).toUTCString());
   response.setHeader("Cache-Control", `public, max-age=${Math.max(0, Math.floor(maxAge))}, must-revalidate`);
-  if (request.fresh) {
+  if (isUnchanged(request, etag, lastModified)) {
     response.status(304).end();
     return;
   }
   response.setHeader("Content-Type", type);
   response.setHeader("Content-Length", String(body.length));
   response.end(request.method === "HEAD" ? undefined : body);
+}
+
+/** RFC 9110 §13.2.2. Not Express's `fresh`: that sends everything again to who says `no-cache`, though we are the origin. */
+function isUnchanged({ headers }: Request, etag: string, lastModified: number): boolean {
+  const known = headers["if-none-match"];
+  if (known !== undefined) {
+    return known === "*" || known.split(",").some((tag) => tag.trim().replace(/^W\//, "") === etag);
+  }
+  const since = headers["if-modified-since"];
+  return since !== undefined && Math.floor(lastModified / 1000) * 1000 <= Date.parse(since);
 }
