@@ -18,5 +18,5 @@ test("renewal points spread a fleet evenly", () => {
     const slot = Math.floor(renewalPoint({ start: 0, end: 10_000 }, `agent-${at}`) / 1_000);
     tenths[slot] = (tenths[slot] ?? 0) + 1;
   }
-  for (const count of tenths) assert.ok(count > 850 && count < 1_150, `${tenths.join(" ")}`);
+  for (const count of tenths) assert.ok(count > 850 && count < 1_150, tenths.join(" "));
 });
