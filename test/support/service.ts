@@ -50,12 +50,16 @@ const anyPorts = Object.fromEntries(
 );
 
 /** `env` overrides configuration as the environment does: `NEWLEAF_PROFILES_AGENT_VALIDITY: "3s"`. */
-export async function startService(env: Readonly<Record<string, string>> = {}): Promise<TestService> {
+export async function startService(
+  env: Readonly<Record<string, string>> = {},
+  { clockOffset = 0 }: { clockOffset?: number } = {},
+): Promise<TestService> {
   const dir = await mkdtemp(join(tmpdir(), "newleaf-test-"));
   const dataDir = join(dir, "data");
   await initDataDir(dataDir, dir);
   const config = loadConfig({ dataDir, env: { ...anyPorts, ...env } });
   const clock = movableClock();
+  clock.advance(clockOffset);
   const log: Record<string, unknown>[] = [];
   const logger = pino(
     { level: "debug" },
