@@ -7,6 +7,8 @@ import { collect } from "./admin-command.ts";
 import { addApprovalCommands } from "./approvals.ts";
 import { addAuditCommands } from "./audit.ts";
 import { addCertCommands } from "./cert.ts";
+import type { DemoOptions } from "./demo/demo.ts";
+import { DemoFailure } from "./demo/failure.ts";
 import { addIdentityCommands } from "./identity.ts";
 import type { InitOptions } from "./init.ts";
 import { addInventoryCommands } from "./inventory.ts";
@@ -44,6 +46,7 @@ function buildProgram(terminal: Terminal): Command {
     .showHelpAfterError("(--help shows how it is used)");
   addInit(program, terminal);
   addServe(program, terminal);
+  addDemo(program, terminal);
   addStatusCommand(program, terminal);
   addIdentityCommands(program, terminal);
   addInventoryCommands(program, terminal);
@@ -98,9 +101,26 @@ function addServe(program: Command, terminal: Terminal): void {
     });
 }
 
+function addDemo(program: Command, terminal: Terminal): void {
+  program
+    .command("demo")
+    .summary("watch the whole loop on this machine")
+    .description(
+      "Runs a service, an agent, a TLS gateway (nginx where it is installed) and clients in a temporary directory, with leaves that live for seconds, and tells each event as it happens: enrolled, renewed, reloaded, served and verified, revoked, refused. Ctrl-C ends it and cleans up.",
+    )
+    .option("--once", "end after two renewals and one revocation: exit code 0 when every step held, else 1")
+    .option("--json", "one JSON object a line, the last one with the summary")
+    .addHelpText("after", "\nExamples:\n  newleaf demo\n  newleaf demo --once --json\n")
+    .action(async (options: DemoOptions) => {
+      const { demo } = await import("./demo/demo.ts");
+      await demo(terminal, options);
+    });
+}
+
 function describe(error: unknown): string {
   if (error instanceof AppError) return `${error.message} (${error.code})`;
-  if (error instanceof NetworkError || error instanceof UsageError) return error.message;
+  if (error instanceof NetworkError || error instanceof UsageError || error instanceof DemoFailure)
+    return error.message;
   if (!(error instanceof Error)) return String(error);
   const { code } = error as NodeJS.ErrnoException;
   // A system error says what and why in its message; anything else is a fault of this program, and its place helps to mend it.
