@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ListenerName } from "../../server/http/context.ts";
 
-const main = join(import.meta.dirname, "..", "..", "server", "main.ts");
+const launcher = join(import.meta.dirname, "..", "..", "bin", "newleaf");
 const startTimeout = 20_000;
 
 export interface ServiceProcess {
@@ -18,15 +18,15 @@ export interface ServiceProcess {
   stop(): Promise<number | null>;
 }
 
-/** `newleaf serve` on free ports; resolves when it has said where it listens. */
+/** `newleaf serve` on free ports, under the Node that runs this; resolves when it has said where it listens. */
 export async function serve(dataDir: string, env: Readonly<Record<string, string>> = {}): Promise<ServiceProcess> {
   const ports = Object.fromEntries(
     ["AGENTS", "ENROLLMENT", "ADMIN", "PUBLIC", "OPS"].map((name) => [`NEWLEAF_LISTEN_${name}`, "127.0.0.1:0"]),
   );
   const runFile = join(dataDir, "run.json");
   await rm(runFile, { force: true });
-  const child = spawn(process.execPath, [main, "serve", "--data", dataDir], {
-    env: { ...process.env, ...ports, ...env },
+  const child = spawn(launcher, ["serve", "--data", dataDir], {
+    env: { ...process.env, NEWLEAF_NODE: process.execPath, ...ports, ...env },
     stdio: ["ignore", "ignore", "pipe"],
   });
   let complaint = "";
