@@ -67,6 +67,8 @@ export type Action =
   | "install"
   | "roll-back"
   | "tell"
+  /** The report that is the new leaf's first use. */
+  | "promote"
   | "report"
   | "look"
   | "wait";
@@ -159,9 +161,10 @@ function candidates(world: World): readonly Candidate[] {
   ];
 }
 
-function goingBack({ now, installed, canGoBack, journal }: World): readonly Candidate[] {
+function goingBack(world: World): readonly Candidate[] {
+  const { installed, canGoBack, journal } = world;
   if (installed === null || !installed.quarantined || !canGoBack || journal.stuck === installed.version) return [];
-  return [{ action: "roll-back", reason: "the set on disk broke the proxy", at: now }];
+  return [gated(world, "serve", "roll-back", "the set on disk broke the proxy")];
 }
 
 function asking(world: World): readonly Candidate[] {
@@ -183,7 +186,7 @@ function speakingUp(world: World, pace: Pace): readonly Candidate[] {
   const { journal } = world;
   if (journal.next === null || journal.current === null || journal.nextUsed) return [];
   const at = Math.max(journal.current.notAfter - pace.margin, gate(world, "report"));
-  return [{ action: "report", reason: "the old certificate is about to expire", at }];
+  return [{ action: "promote", reason: "the old certificate is about to expire", at }];
 }
 
 function installing(world: World): readonly Candidate[] {
@@ -223,10 +226,10 @@ function reporting(world: World, pace: Pace): readonly Candidate[] {
   if (next !== null && !isOver(next, now)) {
     // The first leaf of all has nobody else to speak for it; any other speaks once it is served.
     if (current === null || isOver(current, now) || journal.nextUsed) {
-      return [gated(world, "report", "report", "the new certificate is in force from its first use")];
+      return [gated(world, "report", "promote", "the new certificate is in force from its first use")];
     }
     if (journal.served?.fingerprint === next.fingerprint && journal.notServed === null) {
-      return [gated(world, "report", "report", "the new certificate is served")];
+      return [gated(world, "report", "promote", "the new certificate is served")];
     }
   }
   if (current === null || isOver(current, now)) return [];

@@ -91,12 +91,19 @@ export interface NotServed {
   readonly detail: string;
 }
 
+/** Why one kind of work does not get on. */
 export interface Failure {
-  readonly step: string;
+  readonly step: Step;
+  /** What, why, and what to do. */
   readonly message: string;
-  /** Problem code, when the service refused. */
-  readonly code: string | null;
+  /** Problem code when the service refused, else a word for what failed (`unreachable`, `preflight-chain` …). */
+  readonly code: string;
   readonly at: number;
+}
+
+/** Null since the last success. */
+export interface Attempts extends Retry {
+  readonly error: Failure | null;
 }
 
 export const retryKinds = ["ask", "install", "serve", "report", "trust", "window"] as const;
@@ -123,11 +130,12 @@ export interface Journal {
   readonly notServed: NotServed | null;
   /** A quarantined version that there was no way back from. */
   readonly stuck: string | null;
-  readonly failure: Failure | null;
-  readonly retries: Readonly<Record<RetryKind, Retry>>;
+  readonly retries: Readonly<Record<RetryKind, Attempts>>;
   /** SHA-256 of the token that began this lineage. */
   readonly token: string | null;
 }
+
+export const fresh: Attempts = Object.freeze({ ...noFailures, error: null });
 
 const blank: Journal = {
   format: 1,
@@ -143,15 +151,7 @@ const blank: Journal = {
   served: null,
   notServed: null,
   stuck: null,
-  failure: null,
-  retries: {
-    ask: noFailures,
-    install: noFailures,
-    serve: noFailures,
-    report: noFailures,
-    trust: noFailures,
-    window: noFailures,
-  },
+  retries: { ask: fresh, install: fresh, serve: fresh, report: fresh, trust: fresh, window: fresh },
   token: null,
 };
 

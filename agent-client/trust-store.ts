@@ -29,6 +29,8 @@ export interface TrustStoreOptions {
   readonly state: string;
   /** PEM file a human keeps; null for none. */
   readonly rootsFile: string | null;
+  /** Recognises the service at the first contact; null for none. */
+  readonly rootFingerprint: string | null;
   readonly client: () => ServiceClient;
   readonly clock: Clock;
   readonly log: Log;
@@ -109,6 +111,17 @@ export class TrustStore {
     return this.#running;
   }
 
+  /** Before anything is said to the service: there is a root to know it by. @throws BundleError, NetworkError */
+  async ensureAnchors(): Promise<void> {
+    if (this.anchors.length > 0) return;
+    if (this.#options.rootFingerprint === null) {
+      throw new BundleError(
+        "no root is known yet: set roots or rootFingerprint in the configuration, or enroll with a token",
+      );
+    }
+    await this.meet(this.#options.rootFingerprint);
+  }
+
   /**
    * First contact: fetches the roots from whoever answers and keeps the one with this fingerprint.
    * @throws BundleError when it is not there, NetworkError
@@ -133,6 +146,7 @@ export class TrustStore {
 
   async #refresh(speaker: Speaker | null): Promise<void> {
     await this.#readRootsFile();
+    await this.ensureAnchors();
     const known = this.#record.version === 0 ? null : this.#record.etag;
     const answer = await this.#options.client().bundle(speaker, known);
     // The etag covers the list of CRLs too: not modified means that the CRLs are those fetched then.
@@ -215,6 +229,20 @@ export interface News {
   readonly crls: Readonly<Record<string, number>>;
 }
 
+/** What is held, for who only looks: reads, changes nothing. @throws BundleError when it is damaged */
+export async function readTrust(state: string, now: number): Promise<Trust & { readonly anchors: readonly Buffer[] }> {
+  const record = await readRecord(state);
+  const roots = decode(record.roots);
+  const crls = await readCrls(state, record, now);
+  return {
+    version: record.version,
+    roots,
+    issuers: decode(record.issuers),
+    crls,
+    anchors: [...roots, ...decode(record.pinned)],
+  };
+}
+
 async function readRecord(state: string): Promise<Record1> {
   const path = join(state, trustFile);
   let text: string;
@@ -242,7 +270,7 @@ async function readRecord(state: string): Promise<Record1> {
 async function readCrls(state: string, record: Record1, now: number): Promise<ReadonlyMap<string, AcceptedCrl>> {
   const directory = join(state, crlDirectory);
   const found = new Map<string, AcceptedCrl>();
-  const names = new Set(await readdir(directory));
+  const names = new Set(await readdir(directory).catch(() => []));
   for (const authority of decode([...record.roots, ...record.issuers])) {
     const id = authorityId(authority);
     if (!names.has(`${id}.crl`)) continue;

@@ -1,0 +1,38 @@
+/** What to do about a failure, for the person who reads it at night. */
+import { isProblemCode, type ProblemCode } from "@newleaf/shared/problems";
+
+const byProblem: Readonly<Partial<Record<ProblemCode, string>>> = {
+  "lineage-locked": "two holders of this certificate were seen: newleaf lineage show, then release or revoke it",
+  "certificate-revoked": "if that was not meant: newleaf token create ID, then newleaf-agent enroll --token-file F",
+  "certificate-unknown":
+    "the service does not know this certificate (restored from a backup?): enroll again with a token",
+  "certificate-superseded":
+    "this state is older than the service's (restored from a backup?): enroll again with a token",
+  "certificate-expired": "newleaf identity grant-recovery ID, or enroll again with a token",
+  "certificate-not-trusted": "is this the right service? Else its CA was replaced: enroll again with a token",
+  "identity-suspended": "newleaf identity resume ID, when it should work again",
+  "identity-unknown": "newleaf identity add ID …, or the inventory does not have it",
+  "enrollment-denied": "newleaf token create ID, then newleaf-agent enroll --token-file F",
+  "token-invalid": "newleaf token create ID makes a new one; tokens work once and expire",
+  "names-not-permitted": "compare the names in the inventory: newleaf identity show ID",
+  "key-not-acceptable": "choose another key algorithm for this certificate in agent.yml",
+  "issuer-unavailable": "look at the service: newleaf status",
+};
+
+const byWord: Readonly<Record<string, string>> = {
+  unreachable: "is the service running, and do name, port and firewall let this host reach it?",
+  tls: "is roots the root of this service, and does its certificate have the name in server and enrollment?",
+  timeout: "the service or the network is slow or hangs",
+  waiting: "an operator decides: newleaf approvals list",
+  "bundle-refused": "see what the message names; a root that is meant to be new goes into the roots file by hand",
+  "preflight-names": "serverName of a probe is not among the names of the identity: newleaf identity show ID",
+  "preflight-dates": "compare this host's clock with the service's",
+  "preflight-crl-fresh": "does the service publish its CRLs? newleaf crl show",
+  "preflight-crl": "does the service publish its CRLs? newleaf crl show",
+  install: "see what the message names: space, owner, mode or links",
+};
+
+/** Null when the message says it all. */
+export function adviceFor(code: string): string | null {
+  return (isProblemCode(code) ? byProblem[code] : byWord[code]) ?? null;
+}

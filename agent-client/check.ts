@@ -1,0 +1,179 @@
+/** `check`: everything that can be found wrong before it matters, without changing anything. */
+import { access, constants, readFile, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { Clock } from "@newleaf/shared/clock";
+import { fingerprint } from "@newleaf/shared/fingerprint";
+import { BundleError, readRoots } from "./bundle.ts";
+import type { AgentConfig, CertificateConfig } from "./config.ts";
+import { explain } from "./context.ts";
+import { inspectLinks, linkProblem } from "./install/links.ts";
+import { impassableDirectory, resolveOwner } from "./install/owner.ts";
+import { lockHolder } from "./lock.ts";
+import { probeOnce } from "./probe.ts";
+import { validateCheck } from "./reload/check.ts";
+import { describe, validate } from "./reload/strategy.ts";
+import { createServiceClient } from "./service-client.ts";
+import { readTrust } from "./trust-store.ts";
+
+export interface Finding {
+  readonly level: "ok" | "warn" | "fail";
+  readonly what: string;
+}
+
+const probeTimeoutMs = 5000;
+const largestSkewMs = 60_000;
+
+const ok = (what: string): Finding => ({ level: "ok", what });
+const warn = (what: string): Finding => ({ level: "warn", what });
+const fail = (what: string): Finding => ({ level: "fail", what });
+
+/** Findings as they are made. Never throws. */
+export async function* runChecks(config: AgentConfig, clock: Clock): AsyncGenerator<Finding> {
+  yield ok("the configuration has no unknown keys and no impossible values");
+  yield await checkState(config.state);
+  yield* checkService(config, clock);
+  for (const certificate of config.certificates) {
+    for await (const finding of checkCertificate(certificate))
+      yield { ...finding, what: `${certificate.name}: ${finding.what}` };
+  }
+}
+
+async function checkState(state: string): Promise<Finding> {
+  try {
+    const { mode } = await stat(state);
+    if ((mode & 0o077) !== 0) return fail(`others can read the state directory ${state}; run: chmod 700 ${state}`);
+    await access(state, constants.R_OK | constants.W_OK | constants.X_OK);
+    const holder = await lockHolder(state);
+    return ok(`state directory ${state}${holder === null ? "" : `, in use by ${holder}`}`);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+      return fail(`state directory ${state}: ${(error as Error).message}`);
+    const parent = await firstExisting(dirname(state));
+    const isWritable = await canWrite(parent);
+    return isWritable
+      ? ok(`state directory ${state} will be made`)
+      : fail(`state directory ${state} cannot be made: ${parent} is not writable`);
+  }
+}
+
+async function* checkService(config: AgentConfig, clock: Clock): AsyncGenerator<Finding> {
+  let anchors: readonly Buffer[];
+  try {
+    anchors = await knownRoots(config, clock);
+  } catch (error) {
+    yield fail(explain(error).message);
+    return;
+  }
+  for (const root of anchors) yield ok(`trusted root ${fingerprint(root)}`);
+  const client = createServiceClient({ ...config, roots: () => anchors, clock });
+  try {
+    if (anchors.length === 0 && config.rootFingerprint === null) {
+      yield warn("no root is known yet: enroll with a token, or set roots or rootFingerprint");
+      return;
+    }
+    if (anchors.length === 0) {
+      const offered = readRoots(await client.unverifiedRoots(), "what the service calls its roots");
+      const found = offered.some((root) => fingerprint(root) === config.rootFingerprint);
+      yield found
+        ? ok("the service has the root of rootFingerprint")
+        : fail(`the service does not have the root ${config.rootFingerprint}`);
+      anchors = offered.filter((root) => fingerprint(root) === config.rootFingerprint);
+      if (!found) return;
+    }
+    const answer = await client.bundle(null, null);
+    yield ok(`enrollment listener ${config.enrollment}, trust bundle ${answer?.bundle.version}`);
+    const skew = client.skewMs ?? 0;
+    const seconds = (Math.abs(skew) / 1000).toFixed(1);
+    yield Math.abs(skew) > largestSkewMs
+      ? fail(`this host's clock is ${seconds} s ${skew > 0 ? "ahead of" : "behind"} the service's`)
+      : ok(`clock within ${seconds} s of the service's`);
+  } catch (error) {
+    yield fail(explain(error).message);
+  }
+  yield* checkAgentsListener(config, client);
+}
+
+/** Nobody may speak there without a leaf: that it refuses us is the proof that it is there. */
+async function* checkAgentsListener(
+  config: AgentConfig,
+  client: ReturnType<typeof createServiceClient>,
+): AsyncGenerator<Finding> {
+  try {
+    await client.renewalWindow({ pem: { cert: "", key: "" } });
+    yield fail(`agents listener ${config.server} answers without a client certificate; is that address right?`);
+  } catch (error) {
+    const { code, message } = explain(error);
+    yield code === "client-certificate-required" || code === "tls"
+      ? ok(`agents listener ${config.server}`)
+      : fail(message);
+  }
+}
+
+async function knownRoots(config: AgentConfig, clock: Clock): Promise<readonly Buffer[]> {
+  const { anchors } = await readTrust(config.state, clock.now());
+  if (config.roots === null) return anchors;
+  let text: string;
+  try {
+    text = await readFile(config.roots, "utf8");
+  } catch (error) {
+    throw new BundleError(`the roots file cannot be read: ${(error as Error).message}`);
+  }
+  const file = readRoots(text, config.roots);
+  return [...anchors, ...file.filter((root) => !anchors.some((known) => known.equals(root)))];
+}
+
+async function* checkCertificate(certificate: CertificateConfig): AsyncGenerator<Finding> {
+  const { target } = certificate;
+  const parent = await firstExisting(target.directory);
+  yield (await canWrite(parent))
+    ? ok(`directory ${target.directory}`)
+    : fail(`directory ${target.directory}: ${parent} is not writable for this user`);
+  try {
+    const owner = await resolveOwner(target);
+    const wall = await impassableDirectory(parent, owner);
+    yield wall === null
+      ? ok(`owner ${owner.uid}:${owner.gid} can reach it`)
+      : fail(`the owner (uid ${owner.uid}) cannot pass ${wall} on the way to the files`);
+  } catch (error) {
+    yield fail(explain(error).message);
+  }
+  try {
+    for (const report of await inspectLinks(target)) {
+      const problem = linkProblem(report, { adopt: false });
+      yield problem === null ? ok(`link ${report.path}`) : fail(problem);
+    }
+  } catch (error) {
+    yield fail(explain(error).message);
+  }
+  for (const problem of await validate(certificate.reload))
+    yield fail(`reload (${describe(certificate.reload)}): ${problem}`);
+  for (const problem of certificate.check === null ? [] : await validateCheck(certificate.check))
+    yield fail(`check: ${problem}`);
+  if (certificate.probes.length === 0)
+    yield warn("probe: none, so nothing will prove that a renewed certificate is served");
+  for (const probe of certificate.probes) {
+    const answer = await probeOnce({ ...probe, timeoutMs: probeTimeoutMs });
+    // Before the first enrollment there is often nothing to serve yet.
+    yield "error" in answer
+      ? warn(`probe ${probe.connect}: ${answer.error}`)
+      : ok(`probe ${probe.connect} presents ${answer.fingerprint}`);
+  }
+}
+
+async function firstExisting(path: string): Promise<string> {
+  try {
+    await stat(path);
+    return path;
+  } catch {
+    return path === dirname(path) ? path : firstExisting(dirname(path));
+  }
+}
+
+async function canWrite(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.W_OK | constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,235 @@
+/** What there is, until when, whether it is served, what comes next and what stands in the way. Changes nothing. */
+import { join } from "node:path";
+import { adviceFor } from "./advice.ts";
+import type { AgentConfig, CertificateConfig } from "./config.ts";
+import { renewalDue } from "./decide.ts";
+import { type Installed, readInstalled } from "./install/installed.ts";
+import { type Journal, newestLeaf, readJournal, retryKinds } from "./journal.ts";
+import { lockHolder } from "./lock.ts";
+import { probeOnce } from "./probe.ts";
+import { describe } from "./reload/strategy.ts";
+import { readTrust, type Trust } from "./trust-store.ts";
+
+const probeTimeoutMs = 3000;
+const minute = 60_000;
+
+export type ServedState = "served" | "not-served" | "not-probed" | "unreachable";
+
+/** Times are ISO 8601. The shape is for scripts: fields are added, never renamed. */
+export interface CertificateStatus {
+  readonly name: string;
+  readonly state: "ok" | "installing" | "not-served" | "expired" | "not-enrolled" | "waiting" | "failing";
+  readonly identity: string | null;
+  readonly serial: string | null;
+  readonly fingerprint: string | null;
+  readonly lineage: string | null;
+  readonly generation: number | null;
+  readonly notBefore: string | null;
+  readonly notAfter: string | null;
+  /** The journal's step. */
+  readonly step: string;
+  readonly installed: {
+    readonly fingerprint: string;
+    readonly version: string;
+    readonly problems: readonly string[];
+  } | null;
+  readonly served: {
+    readonly state: ServedState;
+    readonly seen: readonly {
+      readonly address: string;
+      readonly fingerprint: string | null;
+      readonly error: string | null;
+    }[];
+    readonly lastProvedAt: string | null;
+  };
+  readonly reload: string;
+  readonly next: { readonly action: string; readonly at: string | null };
+  readonly failures: readonly {
+    readonly work: string;
+    readonly step: string;
+    readonly code: string;
+    readonly message: string;
+    readonly at: string;
+    readonly retryAt: string;
+    readonly failures: number;
+    readonly advice: string | null;
+  }[];
+}
+
+export interface AgentStatus {
+  /** Who holds the lock; null when no agent runs. */
+  readonly running: string | null;
+  readonly clock: string;
+  readonly bundleVersion: number;
+  readonly crls: readonly { readonly issuer: string; readonly number: number; readonly nextUpdate: string }[];
+  readonly certificates: readonly CertificateStatus[];
+}
+
+/** Reads state and disk and makes one handshake for each probe. @throws Error when the state is damaged or not readable */
+export async function readStatus(config: AgentConfig, now: number): Promise<AgentStatus> {
+  const trust = await readTrust(config.state, now);
+  return {
+    running: await lockHolder(config.state).catch(() => null),
+    clock: iso(now),
+    bundleVersion: trust.version,
+    crls: crlsOf(trust),
+    certificates: await Promise.all(config.certificates.map((certificate) => readOne(config, certificate, now))),
+  };
+}
+
+async function readOne(config: AgentConfig, certificate: CertificateConfig, now: number): Promise<CertificateStatus> {
+  const journal = await readJournal(join(config.state, certificate.name));
+  const installed = await readInstalled(certificate.target);
+  const newest = newestLeaf(journal);
+  const served = await seen(certificate, installed, journal);
+  return {
+    name: certificate.name,
+    state: stateOf(journal, served.state, now),
+    identity: newest?.identity ?? null,
+    serial: newest?.serial ?? null,
+    fingerprint: newest?.fingerprint ?? null,
+    lineage: newest?.lineage ?? null,
+    generation: newest?.generation ?? null,
+    notBefore: newest === null ? null : iso(newest.notBefore),
+    notAfter: newest === null ? null : iso(newest.notAfter),
+    step: journal.step,
+    installed:
+      installed === null
+        ? null
+        : { fingerprint: installed.fingerprint, version: installed.version, problems: installed.problems },
+    served,
+    reload: describe(certificate.reload),
+    next: nextOf(journal, now),
+    failures: failuresOf(journal),
+  };
+}
+
+async function seen(
+  certificate: CertificateConfig,
+  installed: Installed | null,
+  journal: Journal,
+): Promise<CertificateStatus["served"]> {
+  const answers = await Promise.all(
+    certificate.probes.map(async (probe) => {
+      const answer = await probeOnce({ ...probe, timeoutMs: probeTimeoutMs });
+      const failed = "error" in answer;
+      return {
+        address: probe.connect,
+        fingerprint: failed ? null : answer.fingerprint,
+        error: failed ? answer.error : null,
+        reachable: failed ? answer.reachable : true,
+      };
+    }),
+  );
+  const isServed = installed !== null && answers.every((answer) => answer.fingerprint === installed.fingerprint);
+  const state: ServedState =
+    answers.length === 0
+      ? "not-probed"
+      : isServed
+        ? "served"
+        : answers.some((answer) => !answer.reachable)
+          ? "unreachable"
+          : "not-served";
+  return {
+    state,
+    seen: answers.map(({ address, fingerprint, error }) => ({ address, fingerprint, error })),
+    lastProvedAt: journal.served === null ? null : iso(journal.served.at),
+  };
+}
+
+function stateOf(journal: Journal, served: ServedState, now: number): CertificateStatus["state"] {
+  const newest = newestLeaf(journal);
+  if (newest === null) return journal.retries.ask.error?.code === "waiting" ? "waiting" : "not-enrolled";
+  if (newest.notAfter <= now) return "expired";
+  if (journal.notServed !== null || served === "not-served" || served === "unreachable") return "not-served";
+  if (retryKinds.some((kind) => journal.retries[kind].error !== null)) return "failing";
+  return journal.next === null ? "ok" : "installing";
+}
+
+function nextOf(journal: Journal, now: number): CertificateStatus["next"] {
+  const newest = newestLeaf(journal);
+  const { retries } = journal;
+  const not = (at: number): string => iso(Math.max(at, now));
+  if (newest === null) return { action: "enroll", at: retries.ask.error === null ? null : not(retries.ask.notBefore) };
+  if (newest.notAfter <= now) return { action: "ask for recovery", at: not(retries.ask.notBefore) };
+  if (journal.notServed !== null) return { action: "reload and probe again", at: not(retries.serve.notBefore) };
+  if (retries.install.error !== null) return { action: "install again", at: not(retries.install.notBefore) };
+  if (journal.next !== null) return { action: "install, prove and report", at: not(retries.report.notBefore) };
+  return { action: "renew", at: not(Math.max(renewalDue(newest, journal.window), retries.ask.notBefore)) };
+}
+
+function failuresOf(journal: Journal): CertificateStatus["failures"] {
+  return retryKinds.flatMap((work) => {
+    const { error, notBefore, failures } = journal.retries[work];
+    if (error === null) return [];
+    const { step, code, message } = error;
+    return [
+      { work, step, code, message, at: iso(error.at), retryAt: iso(notBefore), failures, advice: adviceFor(code) },
+    ];
+  });
+}
+
+function crlsOf(trust: Trust): AgentStatus["crls"] {
+  return [...trust.crls].map(([issuer, crl]) => ({ issuer, number: crl.number, nextUpdate: iso(crl.nextUpdate) }));
+}
+
+/** For people: short lines, the worst first. */
+export function formatStatus(status: AgentStatus): string {
+  const now = Date.parse(status.clock);
+  const lines = [status.running ?? "no agent is running: certificates will not renew by themselves"];
+  for (const certificate of status.certificates) {
+    lines.push("", `${certificate.name}: ${certificate.state.toUpperCase()}`);
+    if (certificate.notAfter !== null) {
+      lines.push(
+        `  holds    ${certificate.identity}, serial ${certificate.serial}, generation ${certificate.generation}`,
+      );
+      lines.push(`  until    ${certificate.notAfter} (${span(Date.parse(certificate.notAfter) - now)})`);
+    }
+    lines.push(`  disk     ${diskLine(certificate)}`, `  served   ${servedLine(certificate)}`);
+    const { action, at } = certificate.next;
+    lines.push(`  next     ${action}${at === null ? "" : ` at ${at} (${span(Date.parse(at) - now)})`}`);
+    for (const failure of certificate.failures) {
+      lines.push(
+        `  failed   ${failure.step} at ${failure.at}, ${failure.failures}×: ${failure.code}: ${failure.message}`,
+      );
+      lines.push(`           again at ${failure.retryAt} (${span(Date.parse(failure.retryAt) - now)})`);
+      if (failure.advice !== null) lines.push(`           do: ${failure.advice}`);
+    }
+  }
+  const crls = status.crls.map((crl) => `${crl.issuer} number ${crl.number} until ${crl.nextUpdate}`);
+  lines.push("", `trust bundle ${status.bundleVersion}; CRLs: ${crls.length === 0 ? "none" : crls.join(", ")}`);
+  return `${lines.join("\n")}\n`;
+}
+
+function diskLine({ installed, fingerprint }: CertificateStatus): string {
+  if (installed === null) return "nothing installed";
+  const which =
+    installed.fingerprint === fingerprint ? "this certificate" : `another certificate (${installed.fingerprint})`;
+  return `${which}, version ${installed.version}${installed.problems.length === 0 ? "" : `; ${installed.problems.join("; ")}`}`;
+}
+
+function servedLine({ served, reload }: CertificateStatus): string {
+  if (served.state === "not-probed") return "not probed (probe: none)";
+  if (served.state === "served") return `yes, seen just now at ${served.seen.map((one) => one.address).join(", ")}`;
+  const what = served.seen.map((one) => `${one.address}: ${one.error ?? `presents ${one.fingerprint}`}`);
+  return `NO: ${what.join("; ")}. Reload: ${reload}`;
+}
+
+/** `in 20 d 4 h`, `5 min ago`. */
+function span(ms: number): string {
+  const minutes = Math.round(Math.abs(ms) / minute);
+  const [days, hours] = [Math.floor(minutes / 1440), Math.floor((minutes % 1440) / 60)];
+  const text =
+    days > 0
+      ? `${days} d ${hours} h`
+      : hours > 0
+        ? `${hours} h ${minutes % 60} min`
+        : minutes > 0
+          ? `${minutes} min`
+          : "now";
+  return text === "now" ? text : ms < 0 ? `${text} ago` : `in ${text}`;
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}
