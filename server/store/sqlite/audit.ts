@@ -1,6 +1,6 @@
 import { auditHash, canonicalJson, genesisHash } from "../../audit-chain.ts";
 import type { ActorKind, AuditEntry, AuditFilter, AuditRow, AuditStore } from "../audit.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 import { filterBy, mapPage, newFilter, readPage } from "./pages.ts";
 
 /** A row as the database holds it: null for what is absent, JSON text for the detail. */
@@ -38,7 +38,8 @@ const columns =
   "seq, at, actor_kind AS actorKind, actor, action, target, request_id AS requestId, address, detail, previous_hash AS previousHash, hash";
 
 export function auditReads(database: Connection): Pick<AuditStore, "listAudit" | "readAuditChain"> {
-  const chain = database.prepare<[number, number], StoredRow>(
+  const chain = prepare<[number, number], StoredRow>(
+    database,
     `SELECT ${columns} FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`,
   );
   return {
@@ -68,8 +69,9 @@ export function auditReads(database: Connection): Pick<AuditStore, "listAudit" |
 }
 
 export function auditChain(database: Connection): AuditChain {
-  const last = database.prepare<[], ChainTail>("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1");
-  const insert = database.prepare(
+  const last = prepare<[], ChainTail>(database, "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1");
+  const insert = prepare(
+    database,
     `INSERT INTO audit (seq, at, actor_kind, actor, action, target, request_id, address, detail, previous_hash, hash)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );

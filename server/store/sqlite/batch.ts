@@ -1,6 +1,7 @@
 import { AppError, isProblemCode } from "@newleaf/shared/problems";
 import { StaleBasis } from "../store.ts";
 import type { Command, WriteContext, Writes } from "./commands.ts";
+import { prepare } from "./database.ts";
 
 /** An error on its way between threads: what a caller may act on, without its class. */
 export interface WireError {
@@ -26,12 +27,12 @@ export interface BatchOutcome {
  */
 export function batchRunner(context: WriteContext, writes: Writes): (commands: readonly Command[]) => BatchOutcome {
   const { database, audit } = context;
-  const begin = database.prepare("BEGIN IMMEDIATE");
-  const commit = database.prepare("COMMIT");
-  const rollback = database.prepare("ROLLBACK");
-  const save = database.prepare("SAVEPOINT command");
-  const release = database.prepare("RELEASE command");
-  const undo = database.prepare("ROLLBACK TO command");
+  const begin = prepare(database, "BEGIN IMMEDIATE");
+  const commit = prepare(database, "COMMIT");
+  const rollback = prepare(database, "ROLLBACK");
+  const save = prepare(database, "SAVEPOINT command");
+  const release = prepare(database, "RELEASE command");
+  const undo = prepare(database, "ROLLBACK TO command");
 
   const runOne = (command: Command): unknown => {
     const tail = audit.tail();

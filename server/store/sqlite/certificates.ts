@@ -14,7 +14,7 @@ import type { CrlRecord } from "../issuers.ts";
 import type { RevocationRecord } from "../revocations.ts";
 import { StaleBasis } from "../store.ts";
 import type { WriteContext, Writes } from "./commands.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 import { spender } from "./enrollments.ts";
 import { inForce } from "./in-force.ts";
 import { crlWriter } from "./issuers.ts";
@@ -41,8 +41,9 @@ function lookups(
   database: Connection,
 ): Pick<Reads, "findPresented" | "findCertificate" | "findSuccessor" | "findPendingByKey" | "findLast"> {
   const one = (rest: string) =>
-    database.prepare<string[], CertificateRow>(`SELECT ${columns} FROM certificates c ${rest}`);
-  const presented = database.prepare<[string], PresentedLeaf>(
+    prepare<string[], CertificateRow>(database, `SELECT ${columns} FROM certificates c ${rest}`);
+  const presented = prepare<[string], PresentedLeaf>(
+    database,
     `SELECT ${columns}, s.state AS issuerState, i.state AS identityState, i.revision AS identityRevision, l.state AS lineageState
      FROM certificates c JOIN issuers s ON s.id = c.issuer_id JOIN identities i ON i.id = c.identity
      LEFT JOIN lineages l ON l.id = c.lineage WHERE c.serial = ?`,
@@ -68,14 +69,17 @@ function lookups(
 function lists(
   database: Connection,
 ): Pick<Reads, "listLineageCertificates" | "listUsable" | "listCertificates" | "listInForce"> {
-  const ofLineage = database.prepare<[string], CertificateRow>(
+  const ofLineage = prepare<[string], CertificateRow>(
+    database,
     `SELECT ${columns} FROM certificates c WHERE c.lineage = ? ORDER BY c.generation`,
   );
-  const usable = database.prepare<[string, number], CertificateRow>(
+  const usable = prepare<[string, number], CertificateRow>(
+    database,
     `SELECT ${columns} FROM certificates c
      WHERE c.identity = ? AND c.state IN ('pending', 'current', 'superseded') AND c.not_after >= ? ORDER BY c.no DESC`,
   );
-  const urgent = database.prepare<[number], InForce>(
+  const urgent = prepare<[number], InForce>(
+    database,
     `SELECT c.identity, c.profile, c.serial, c.fingerprint, c.not_after AS notAfter ${fleetInForce} ORDER BY c.not_after LIMIT ?`,
   );
   return {
@@ -107,16 +111,19 @@ function lists(
 function counts(
   database: Connection,
 ): Pick<Reads, "countCertificates" | "countInForceBefore" | "countOverdue" | "countUnconfirmed"> {
-  const count = (sql: string) => database.prepare<number[], number>(sql).pluck();
-  const totals = database.prepare<[], CertificateCounts>(
+  const count = (sql: string) => prepare<number[], number>(database, sql).pluck();
+  const totals = prepare<[], CertificateCounts>(
+    database,
     "SELECT state, profile, count FROM certificate_totals WHERE count > 0",
   );
   // Of those that can expire, whichever side of now is the small one: few live leaves are out of date, few superseded ones in date.
-  const liveExpired = database.prepare<[number], CertificateCounts>(
+  const liveExpired = prepare<[number], CertificateCounts>(
+    database,
     `SELECT state, profile, count(*) AS count FROM certificates
      WHERE state IN ('pending', 'current') AND not_after < ? GROUP BY state, profile`,
   );
-  const supersededInDate = database.prepare<[number], CertificateCounts>(
+  const supersededInDate = prepare<[number], CertificateCounts>(
+    database,
     `SELECT state, profile, count(*) AS count FROM certificates
      WHERE state = 'superseded' AND not_after >= ? GROUP BY state, profile`,
   );
@@ -189,7 +196,8 @@ function certificateFilter(request: CertificateFilter): Filter {
 
 export function certificateWrites(context: WriteContext): Pick<Writes, "recordIssuance" | "promote"> {
   const { database } = context;
-  const insert = database.prepare(
+  const insert = prepare(
+    database,
     `INSERT INTO certificates (serial, issuer_id, identity, profile, kind, lineage, generation, parent, state, key_fingerprint,
        fingerprint, not_before, not_after, issued_at, renewal_start, renewal_end, first_used_at, der)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -245,17 +253,20 @@ export function certificateWrites(context: WriteContext): Pick<Writes, "recordIs
 
 /** Throws StaleBasis when anything the decision relied on has moved. */
 function basisChecker(database: Connection): (basis: IssuanceBasis, certificate: NewCertificate) => void {
-  const revision = database
-    .prepare<[string], number>("SELECT revision FROM identities WHERE id = ? AND state <> 'removed'")
-    .pluck();
-  const issuer = database.prepare<[string], string>("SELECT state FROM issuers WHERE id = ?").pluck();
-  const presented = database.prepare<[string], string>("SELECT state FROM certificates WHERE serial = ?").pluck();
-  const lineage = database.prepare<[string], { state: string; newest: number }>(
+  const revision = prepare<[string], number>(
+    database,
+    "SELECT revision FROM identities WHERE id = ? AND state <> 'removed'",
+  ).pluck();
+  const issuer = prepare<[string], string>(database, "SELECT state FROM issuers WHERE id = ?").pluck();
+  const presented = prepare<[string], string>(database, "SELECT state FROM certificates WHERE serial = ?").pluck();
+  const lineage = prepare<[string], { state: string; newest: number }>(
+    database,
     "SELECT state, newest_generation AS newest FROM lineages WHERE id = ?",
   );
-  const locked = database
-    .prepare<[string], number>("SELECT 1 FROM lineages WHERE identity = ? AND state = 'locked'")
-    .pluck();
+  const locked = prepare<[string], number>(
+    database,
+    "SELECT 1 FROM lineages WHERE identity = ? AND state = 'locked'",
+  ).pluck();
   return (basis, certificate) => {
     const moved = (what: string) => new StaleBasis(`${what} changed after the decision.`);
     if (basis.identity.id !== certificate.identity || basis.issuerId !== certificate.issuerId) {
@@ -280,10 +291,12 @@ function basisChecker(database: Connection): (basis: IssuanceBasis, certificate:
 
 /** Begins the lineage, or makes the certificate its newest generation. */
 function lineagePlacer(database: Connection): (record: IssuanceRecord) => void {
-  const begin = database.prepare(
+  const begin = prepare(
+    database,
     "INSERT INTO lineages (id, identity, state, created_at, newest_generation) VALUES (?, ?, 'active', ?, ?)",
   );
-  const advance = database.prepare(
+  const advance = prepare(
+    database,
     "UPDATE lineages SET newest_generation = ? WHERE id = ? AND identity = ? AND newest_generation < ?",
   );
   return ({ certificate: c, newLineage }) => {
@@ -297,7 +310,8 @@ function lineagePlacer(database: Connection): (record: IssuanceRecord) => void {
 
 /** The pending leaf that the new one replaces: no longer usable, and revoked in the same breath. */
 function replacer(database: Connection): (record: RevocationRecord, crls: readonly CrlRecord[]) => void {
-  const update = database.prepare(
+  const update = prepare(
+    database,
     "UPDATE certificates SET state = 'replaced', revoked_at = ?, reason = ? WHERE serial = ? AND state = 'pending'",
   );
   const putRevocation = revocationWriter(database);
@@ -311,22 +325,25 @@ function replacer(database: Connection): (record: RevocationRecord, crls: readon
 
 /** First use. True when the leaf was pending and became current. */
 function promoter(database: Connection): (serial: string, at: number) => boolean {
-  const find = database.prepare<
+  const find = prepare<
     [string],
     { no: number; identity: string; lineage: string | null; generation: number; lineageState: string | null }
   >(
+    database,
     `SELECT c.no, c.identity, c.lineage, c.generation, l.state AS lineageState
      FROM certificates c LEFT JOIN lineages l ON l.id = c.lineage WHERE c.serial = ? AND c.state = 'pending'`,
   );
-  const use = database.prepare("UPDATE certificates SET state = 'current', first_used_at = ? WHERE no = ?");
+  const use = prepare(database, "UPDATE certificates SET state = 'current', first_used_at = ? WHERE no = ?");
   // A held leaf stays held, but lifting the hold must not bring back what has been followed meanwhile.
-  const supersede = database.prepare(
+  const supersede = prepare(
+    database,
     `UPDATE certificates SET superseded_at = ?, state = iif(state = 'held', 'held', 'superseded'),
        state_before_hold = iif(state = 'held', 'superseded', NULL)
      WHERE identity = ? AND no <> ? AND lineage IS NOT NULL AND (lineage <> ? OR generation < ?)
        AND coalesce(state_before_hold, state) IN ('pending', 'current')`,
   );
-  const end = database.prepare(
+  const end = prepare(
+    database,
     "UPDATE lineages SET state = 'ended' WHERE identity = ? AND id <> ? AND state = 'active'",
   );
   return (serial, at) => {

@@ -1,7 +1,7 @@
 import type { Store } from "../store.ts";
 import { type AuditChain, auditChain } from "./audit.ts";
 import { certificateWrites } from "./certificates.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 import { enrollmentWrites } from "./enrollments.ts";
 import { identityWrites } from "./identities.ts";
 import { issuerWrites } from "./issuers.ts";
@@ -55,7 +55,7 @@ export function writeContext(database: Connection): WriteContext {
 }
 
 export function storeWrites(context: WriteContext): Writes {
-  const beat = context.database.prepare("UPDATE heartbeat SET beats = beats + 1");
+  const beat = prepare(context.database, "UPDATE heartbeat SET beats = beats + 1");
   return {
     ...certificateWrites(context),
     ...enrollmentWrites(context),

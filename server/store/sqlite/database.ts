@@ -36,6 +36,8 @@ export function openForWriting(path: string): Connection {
   database.pragma("foreign_keys = ON");
   database.pragma("recursive_triggers = ON");
   database.pragma("trusted_schema = OFF");
+  // Each command is a savepoint: with the journals of its statements in temporary files an insert costs twice as much.
+  database.pragma("temp_store = MEMORY");
   database.pragma("wal_autocheckpoint = 0");
   database.pragma("cache_size = -16384");
   return database;
@@ -48,6 +50,18 @@ export function openForReading(path: string): Connection {
   database.pragma("trusted_schema = OFF");
   database.pragma("cache_size = -16384");
   return database;
+}
+
+/**
+ * A statement that is planned once. The parameters are hidden from the planner behind a unary plus, which changes no value:
+ * this SQLite has STAT4, and there a parameter whose value might make another plan better has the whole statement prepared
+ * again at each use (a join by serial: 31 µs instead of 6).
+ */
+export function prepare<Parameters extends unknown[] = unknown[], Row = unknown>(
+  database: Connection,
+  sql: string,
+): Database.Statement<Parameters, Row> {
+  return database.prepare<Parameters, Row>(sql.replaceAll("?", "+?")) as Database.Statement<Parameters, Row>;
 }
 
 /** Moves pages from the write-ahead log into the database file, as far as no reader is in the way. */

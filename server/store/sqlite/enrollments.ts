@@ -3,7 +3,7 @@ import type { IssuanceRecord } from "../certificates.ts";
 import type { EnrollmentStore, GrantRow, RequestRow, TokenRow } from "../enrollments.ts";
 import { StaleBasis } from "../store.ts";
 import type { WriteContext, Writes } from "./commands.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 import { keyDisarmer } from "./keys.ts";
 import { filterBy, mapPage, newFilter, readPage } from "./pages.ts";
 
@@ -31,15 +31,21 @@ const selectRequest = `SELECT no, id, state, key_fingerprint AS "key", csr, clai
   created_at AS createdAt, expires_at AS expiresAt, identity, serial, decided_by AS decidedBy, decided_at AS decidedAt FROM requests`;
 
 export function enrollmentReads(database: Connection): Reads {
-  const token = database.prepare<[string], TokenRow & { no: number }>(`${selectToken} WHERE secret_hash = ?`);
-  const request = database.prepare<[string, number], StoredRequest>(`${selectRequest} WHERE id = ? AND expires_at > ?`);
-  const requestByKey = database.prepare<[string, number], StoredRequest>(
+  const token = prepare<[string], TokenRow & { no: number }>(database, `${selectToken} WHERE secret_hash = ?`);
+  const request = prepare<[string, number], StoredRequest>(
+    database,
+    `${selectRequest} WHERE id = ? AND expires_at > ?`,
+  );
+  const requestByKey = prepare<[string, number], StoredRequest>(
+    database,
     `${selectRequest} WHERE key_fingerprint = ? AND expires_at > ? ORDER BY no DESC LIMIT 1`,
   );
-  const pending = database
-    .prepare<[number], number>("SELECT count(*) FROM requests WHERE state = 'pending' AND expires_at > ?")
-    .pluck();
-  const grant = database.prepare<[string, number], GrantRow>(
+  const pending = prepare<[number], number>(
+    database,
+    "SELECT count(*) FROM requests WHERE state = 'pending' AND expires_at > ?",
+  ).pluck();
+  const grant = prepare<[string, number], GrantRow>(
+    database,
     `SELECT id, identity, created_by AS createdBy, created_at AS createdAt, expires_at AS expiresAt, spent_at AS spentAt
      FROM grants WHERE identity = ? AND spent_at IS NULL AND expires_at > ? ORDER BY expires_at LIMIT 1`,
   );
@@ -80,15 +86,18 @@ export function enrollmentReads(database: Connection): Reads {
 
 export function enrollmentWrites(context: WriteContext): EnrollmentWrites {
   const { database } = context;
-  const insertToken = database.prepare(
+  const insertToken = prepare(
+    database,
     `INSERT INTO tokens (id, secret_hash, identity, created_by, created_at, expires_at, spent_at, spent_on, revoked_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
-  const tokenExists = database.prepare<[string], number>("SELECT 1 FROM tokens WHERE id = ?").pluck();
-  const revokeToken = database.prepare(
+  const tokenExists = prepare<[string], number>(database, "SELECT 1 FROM tokens WHERE id = ?").pluck();
+  const revokeToken = prepare(
+    database,
     "UPDATE tokens SET revoked_at = ? WHERE id = ? AND spent_at IS NULL AND revoked_at IS NULL",
   );
-  const insertGrant = database.prepare(
+  const insertGrant = prepare(
+    database,
     "INSERT INTO grants (id, identity, created_by, created_at, expires_at, spent_at) VALUES (?, ?, ?, ?, ?, ?)",
   );
   return {
@@ -121,19 +130,23 @@ export function enrollmentWrites(context: WriteContext): EnrollmentWrites {
 
 function requestWrites(context: WriteContext): RequestWrites {
   const { database } = context;
-  const dropExpired = database.prepare("DELETE FROM requests WHERE expires_at <= ?");
-  const openByKey = database.prepare<[string], StoredRequest>(
+  const dropExpired = prepare(database, "DELETE FROM requests WHERE expires_at <= ?");
+  const openByKey = prepare<[string], StoredRequest>(
+    database,
     `${selectRequest} WHERE key_fingerprint = ? AND state = 'pending'`,
   );
-  const countOpen = database.prepare<[], number>("SELECT count(*) FROM requests WHERE state = 'pending'").pluck();
-  const countFrom = database
-    .prepare<[string], number>("SELECT count(*) FROM requests WHERE state = 'pending' AND address = ?")
-    .pluck();
-  const insert = database.prepare(
+  const countOpen = prepare<[], number>(database, "SELECT count(*) FROM requests WHERE state = 'pending'").pluck();
+  const countFrom = prepare<[string], number>(
+    database,
+    "SELECT count(*) FROM requests WHERE state = 'pending' AND address = ?",
+  ).pluck();
+  const insert = prepare(
+    database,
     `INSERT INTO requests (id, state, key_fingerprint, csr, claim, asked_names, address, created_at, expires_at, identity, serial,
        decided_by, decided_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
-  const deny = database.prepare(
+  const deny = prepare(
+    database,
     "UPDATE requests SET state = 'denied', decided_by = ?, decided_at = ? WHERE id = ? AND state = 'pending'",
   );
   return {
@@ -177,15 +190,18 @@ function requestWrites(context: WriteContext): RequestWrites {
 
 /** Spends what admitted an enrollment, each only if it is still open. */
 export function spender(database: Connection): (record: IssuanceRecord) => void {
-  const token = database.prepare(
+  const token = prepare(
+    database,
     `UPDATE tokens SET spent_at = ?, spent_on = ?
      WHERE id = ? AND identity = ? AND spent_at IS NULL AND revoked_at IS NULL AND expires_at > ?`,
   );
-  const request = database.prepare(
+  const request = prepare(
+    database,
     `UPDATE requests SET state = 'issued', identity = ?, serial = ?, decided_by = ?, decided_at = ?
      WHERE id = ? AND state = 'pending' AND key_fingerprint = ?`,
   );
-  const grant = database.prepare(
+  const grant = prepare(
+    database,
     "UPDATE grants SET spent_at = ? WHERE id = ? AND identity = ? AND spent_at IS NULL AND expires_at > ?",
   );
   const disarm = keyDisarmer(database);

@@ -10,7 +10,7 @@ import type {
 } from "../identities.ts";
 import { StaleBasis } from "../store.ts";
 import type { WriteContext, Writes } from "./commands.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 import { inForce } from "./in-force.ts";
 import { keyApproval, keyReads } from "./keys.ts";
 import { containing, type Filter, filterBy, mapPage, newFilter, readPage } from "./pages.ts";
@@ -34,8 +34,9 @@ export function identityReads(
   database: Connection,
 ): Pick<IdentityStore, "findIdentity" | "listIdentities" | "findKey" | "listKeys" | "findNameSharers"> {
   const { findKey, listKeys } = keyReads(database);
-  const byId = database.prepare<[string], StoredIdentity>(`${select} WHERE i.id = ?`);
-  const sharers = database.prepare<[string, string, string], { identity: string; name: string }>(
+  const byId = prepare<[string], StoredIdentity>(database, `${select} WHERE i.id = ?`);
+  const sharers = prepare<[string, string, string], { identity: string; name: string }>(
+    database,
     `SELECT n.identity, n.name FROM identity_names n JOIN identities i ON i.id = n.identity
      WHERE n.name = ? AND n.kind = ? AND n.identity <> ? AND i.state = 'active' ORDER BY n.identity`,
   );
@@ -71,8 +72,9 @@ export function identityWrites(
   const { database } = context;
   const keys = keyApproval(database);
   const applyEntry = entryApplier(database);
-  const find = database.prepare<[string], { state: string }>("SELECT state FROM identities WHERE id = ?");
-  const setState = database.prepare(
+  const find = prepare<[string], { state: string }>(database, "SELECT state FROM identities WHERE id = ?");
+  const setState = prepare(
+    database,
     "UPDATE identities SET state = ?, revision = revision + 1, updated_at = ? WHERE id = ? AND state <> ?",
   );
   const mustExist = (id: string) => {
@@ -116,22 +118,25 @@ export function identityAdder(database: Connection): (entry: IdentityEntry, role
 
 /** One change without its keys. */
 function entryApplier(database: Connection): (change: InventoryChange, at: number) => void {
-  const add = database.prepare(
+  const add = prepare(
+    database,
     `INSERT INTO identities (id, profile, state, revision, role, created_at, updated_at, names, labels)
      VALUES (?, ?, 'active', 1, ?, ?, ?, ?, ?)
      ON CONFLICT (id) DO UPDATE SET profile = excluded.profile, state = 'active', revision = revision + 1, role = excluded.role,
        updated_at = excluded.updated_at, names = excluded.names, labels = excluded.labels WHERE state = 'removed'`,
   );
-  const change = database.prepare(
+  const change = prepare(
+    database,
     `UPDATE identities SET profile = ?, revision = revision + 1, updated_at = ?, names = ?, labels = ?
      WHERE id = ? AND revision = ? AND state <> 'removed'`,
   );
-  const remove = database.prepare(
+  const remove = prepare(
+    database,
     `UPDATE identities SET state = 'removed', revision = revision + 1, updated_at = ?
      WHERE id = ? AND revision = ? AND state <> 'removed'`,
   );
-  const dropNames = database.prepare("DELETE FROM identity_names WHERE identity = ?");
-  const addName = database.prepare("INSERT INTO identity_names (identity, kind, name) VALUES (?, ?, ?)");
+  const dropNames = prepare(database, "DELETE FROM identity_names WHERE identity = ?");
+  const addName = prepare(database, "INSERT INTO identity_names (identity, kind, name) VALUES (?, ?, ?)");
   const indexNames = (id: string, names: Names) => {
     dropNames.run(id);
     for (const kind of kinds) for (const name of names[kind]) addName.run(id, kind, name);

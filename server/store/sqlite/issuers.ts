@@ -2,7 +2,7 @@ import { AppError } from "@newleaf/shared/problems";
 import type { BundleRow, CrlRecord, Foundation, IssuerRow, IssuerStore } from "../issuers.ts";
 import { StaleBasis } from "../store.ts";
 import type { WriteContext, Writes } from "./commands.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 import { identityAdder } from "./identities.ts";
 
 interface StoredBundle {
@@ -17,14 +17,17 @@ interface StoredBundle {
 const keptCrls = 2;
 
 export function issuerReads(database: Connection): Pick<IssuerStore, "listIssuers" | "currentBundle" | "latestCrl"> {
-  const issuers = database.prepare<[], IssuerRow>(
+  const issuers = prepare<[], IssuerRow>(
+    database,
     `SELECT id, kind, parent, state, certificate, twin, not_before AS notBefore, not_after AS notAfter FROM issuers ORDER BY no`,
   );
-  const bundle = database.prepare<[], StoredBundle>(
+  const bundle = prepare<[], StoredBundle>(
+    database,
     `SELECT version, created_at AS createdAt, roots, intermediates, cross_certificates AS crossCertificates
      FROM bundles ORDER BY version DESC LIMIT 1`,
   );
-  const crl = database.prepare<[string], CrlRecord>(
+  const crl = prepare<[string], CrlRecord>(
+    database,
     `SELECT issuer_id AS issuerId, number, this_update AS thisUpdate, next_update AS nextUpdate, der
      FROM crls WHERE issuer_id = ? ORDER BY number DESC LIMIT 1`,
   );
@@ -40,11 +43,13 @@ export function issuerReads(database: Connection): Pick<IssuerStore, "listIssuer
 
 export function issuerWrites(context: WriteContext): Pick<Writes, "found" | "recordCrl"> {
   const { database } = context;
-  const founded = database.prepare<[], number>("SELECT 1 FROM issuers LIMIT 1").pluck();
-  const insertIssuer = database.prepare(
+  const founded = prepare<[], number>(database, "SELECT 1 FROM issuers LIMIT 1").pluck();
+  const insertIssuer = prepare(
+    database,
     `INSERT INTO issuers (id, kind, parent, state, not_before, not_after, certificate, twin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
   );
-  const insertBundle = database.prepare(
+  const insertBundle = prepare(
+    database,
     "INSERT INTO bundles (version, created_at, roots, intermediates, cross_certificates) VALUES (?, ?, ?, ?, ?)",
   );
   const recordCrl = crlWriter(database);
@@ -90,14 +95,16 @@ export function issuerWrites(context: WriteContext): Pick<Writes, "found" | "rec
  * The number check is what keeps a CRL that was built from an older list from hiding a newer revocation.
  */
 export function crlWriter(database: Connection): (crl: CrlRecord) => void {
-  const newest = database.prepare<[string], number>("SELECT max(number) FROM crls WHERE issuer_id = ?").pluck();
-  const insert = database.prepare(
+  const newest = prepare<[string], number>(database, "SELECT max(number) FROM crls WHERE issuer_id = ?").pluck();
+  const insert = prepare(
+    database,
     "INSERT INTO crls (issuer_id, number, this_update, next_update, der) VALUES (?, ?, ?, ?, ?)",
   );
-  const drop = database.prepare("DELETE FROM crls WHERE issuer_id = ? AND number <= ?");
+  const drop = prepare(database, "DELETE FROM crls WHERE issuer_id = ? AND number <= ?");
   // A revocation of the same moment or later may have missed this CRL. It keeps the issuer on the list for one more, whose
   // thisUpdate is later than this one's even if the clock that dated the revocation was ahead.
-  const settle = database.prepare(
+  const settle = prepare(
+    database,
     "UPDATE issuers SET crl_stale_since = iif(crl_stale_since < ?, NULL, ?) WHERE id = ? AND crl_stale_since IS NOT NULL",
   );
   return (crl) => {

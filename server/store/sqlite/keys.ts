@@ -1,7 +1,7 @@
 import { AppError } from "@newleaf/shared/problems";
 import type { KeyRow } from "../identities.ts";
 import { StaleBasis } from "../store.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 
 interface StoredKey extends Omit<KeyRow, "approved" | "armed" | "issued"> {
   readonly approved: 0 | 1;
@@ -20,11 +20,12 @@ export interface KeyReads {
 }
 
 export function keyReads(database: Connection): KeyReads {
-  const byFingerprint = database.prepare<[string], StoredKey>(`${select} WHERE k.fingerprint = ?`);
-  const ofIdentity = database.prepare<[string], StoredKey>(
+  const byFingerprint = prepare<[string], StoredKey>(database, `${select} WHERE k.fingerprint = ?`);
+  const ofIdentity = prepare<[string], StoredKey>(
+    database,
     `${select} WHERE k.identity = ? ORDER BY k.position IS NULL, k.position, k.no`,
   );
-  const blocked = database.prepare<[string], number>("SELECT 1 FROM blocked_keys WHERE fingerprint = ?").pluck();
+  const blocked = prepare<[string], number>(database, "SELECT 1 FROM blocked_keys WHERE fingerprint = ?").pluck();
   return {
     async findKey(fingerprint) {
       const row = byFingerprint.get(fingerprint);
@@ -38,7 +39,8 @@ export function keyReads(database: Connection): KeyReads {
 /** Notes that a leaf is issued for a key, which belongs to that identity from now on. */
 export function keyBinder(database: Connection): (fingerprint: string, identity: string) => void {
   const blocked = blockedChecker(database);
-  const bind = database.prepare(
+  const bind = prepare(
+    database,
     `INSERT INTO keys (fingerprint, identity, armed, issued) VALUES (?, ?, 0, 1)
      ON CONFLICT (fingerprint) DO UPDATE SET identity = excluded.identity, issued = 1
        WHERE identity = excluded.identity OR (position IS NULL AND issued = 0)`,
@@ -51,7 +53,8 @@ export function keyBinder(database: Connection): (fingerprint: string, identity:
 
 /** Spends the one enrollment that an approved fingerprint admits. */
 export function keyDisarmer(database: Connection): (fingerprint: string, identity: string) => void {
-  const disarm = database.prepare(
+  const disarm = prepare(
+    database,
     "UPDATE keys SET armed = 0 WHERE fingerprint = ? AND identity = ? AND position IS NOT NULL AND armed = 1",
   );
   return (fingerprint, identity) => {
@@ -76,19 +79,23 @@ export interface KeyApproval {
  * off there and never issued for is free.
  */
 export function keyApproval(database: Connection): KeyApproval {
-  const listed = database
-    .prepare<[string], string>("SELECT fingerprint FROM keys WHERE identity = ? AND position IS NOT NULL")
-    .pluck();
-  const unlist = database.prepare("UPDATE keys SET position = NULL, armed = 0 WHERE fingerprint = ?");
-  const find = database.prepare<[string], { identity: string; position: number | null; issued: 0 | 1 }>(
+  const listed = prepare<[string], string>(
+    database,
+    "SELECT fingerprint FROM keys WHERE identity = ? AND position IS NOT NULL",
+  ).pluck();
+  const unlist = prepare(database, "UPDATE keys SET position = NULL, armed = 0 WHERE fingerprint = ?");
+  const find = prepare<[string], { identity: string; position: number | null; issued: 0 | 1 }>(
+    database,
     "SELECT identity, position, issued FROM keys WHERE fingerprint = ?",
   );
-  const put = database.prepare(
+  const put = prepare(
+    database,
     `INSERT INTO keys (fingerprint, identity, position, armed, issued) VALUES (?, ?, ?, 1, 0)
      ON CONFLICT (fingerprint) DO UPDATE SET identity = excluded.identity, position = excluded.position, armed = 1`,
   );
-  const place = database.prepare("UPDATE keys SET position = ? WHERE fingerprint = ?");
-  const arm = database.prepare(
+  const place = prepare(database, "UPDATE keys SET position = ? WHERE fingerprint = ?");
+  const arm = prepare(
+    database,
     `UPDATE keys SET armed = 1 WHERE identity = ? AND position IS NOT NULL
        AND fingerprint NOT IN (SELECT fingerprint FROM blocked_keys)`,
   );
@@ -115,10 +122,11 @@ export function keyApproval(database: Connection): KeyApproval {
 
 /** Keys reported compromised are never accepted again, nor is an enrollment by their fingerprint. */
 export function keyBlocker(database: Connection): (fingerprint: string, at: number) => void {
-  const block = database.prepare(
+  const block = prepare(
+    database,
     "INSERT INTO blocked_keys (fingerprint, blocked_at) VALUES (?, ?) ON CONFLICT DO NOTHING",
   );
-  const disarm = database.prepare("UPDATE keys SET armed = 0 WHERE fingerprint = ?");
+  const disarm = prepare(database, "UPDATE keys SET armed = 0 WHERE fingerprint = ?");
   return (fingerprint, at) => {
     block.run(fingerprint, at);
     disarm.run(fingerprint);
@@ -126,7 +134,7 @@ export function keyBlocker(database: Connection): (fingerprint: string, at: numb
 }
 
 function blockedChecker(database: Connection): (fingerprint: string) => boolean {
-  const blocked = database.prepare<[string], number>("SELECT 1 FROM blocked_keys WHERE fingerprint = ?").pluck();
+  const blocked = prepare<[string], number>(database, "SELECT 1 FROM blocked_keys WHERE fingerprint = ?").pluck();
   return (fingerprint) => blocked.get(fingerprint) !== undefined;
 }
 

@@ -1,7 +1,7 @@
 import { AppError } from "@newleaf/shared/problems";
 import type { LineageRow, LineageState, LineageStore } from "../lineages.ts";
 import type { WriteContext, Writes } from "./commands.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 import { filterBy, mapPage, newFilter, readPage } from "./pages.ts";
 
 interface StoredLineage extends Omit<LineageRow, "evidence"> {
@@ -13,11 +13,12 @@ const select = `SELECT no, id, identity, state, created_at AS createdAt, newest_
   locked_at AS lockedAt, evidence FROM lineages`;
 
 export function lineageReads(database: Connection): Omit<LineageStore, "lockLineage" | "releaseLineage"> {
-  const byId = database.prepare<[string], StoredLineage>(`${select} WHERE id = ?`);
-  const locked = database.prepare<[string], StoredLineage>(
+  const byId = prepare<[string], StoredLineage>(database, `${select} WHERE id = ?`);
+  const locked = prepare<[string], StoredLineage>(
+    database,
     `${select} WHERE identity = ? AND state = 'locked' ORDER BY no DESC LIMIT 1`,
   );
-  const countLocked = database.prepare<[], number>("SELECT count(*) FROM lineages WHERE state = 'locked'").pluck();
+  const countLocked = prepare<[], number>(database, "SELECT count(*) FROM lineages WHERE state = 'locked'").pluck();
   return {
     async findLineage(id) {
       const row = byId.get(id);
@@ -49,11 +50,13 @@ export function lineageReads(database: Connection): Omit<LineageStore, "lockLine
 
 export function lineageWrites(context: WriteContext): Pick<Writes, "lockLineage" | "releaseLineage"> {
   const { database } = context;
-  const stateOf = database.prepare<[string], LineageState>("SELECT state FROM lineages WHERE id = ?").pluck();
-  const lock = database.prepare(
+  const stateOf = prepare<[string], LineageState>(database, "SELECT state FROM lineages WHERE id = ?").pluck();
+  const lock = prepare(
+    database,
     "UPDATE lineages SET state = 'locked', locked_at = ?, evidence = ? WHERE id = ? AND state = 'active'",
   );
-  const release = database.prepare(
+  const release = prepare(
+    database,
     "UPDATE lineages SET state = 'active', locked_at = NULL, evidence = NULL WHERE id = ? AND state = 'locked'",
   );
   const mustExist = (id: string): void => {

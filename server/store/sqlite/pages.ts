@@ -1,6 +1,6 @@
 import { AppError } from "@newleaf/shared/problems";
 import type { Page, PageRequest } from "../store.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 
 const maxLimit = 1000;
 /** Far above any real position (at most an identity id and two numbers). */
@@ -61,7 +61,7 @@ export function readPage<Row>(database: Connection, listing: Listing<Row>, reque
   const where = conditions.length === 0 ? "" : ` WHERE ${conditions.join(" AND ")}`;
   const order = listing.order.map((term) => `${term.column} ${term.direction}`).join(", ");
   const sql = `${listing.select}${where} ORDER BY ${order} LIMIT ?`;
-  const rows = database.prepare<Position[], Row>(sql).all(...parameters, request.limit + 1);
+  const rows = prepare<Position[], Row>(database, sql).all(...parameters, request.limit + 1);
   const items = rows.slice(0, request.limit);
   const last = rows.length > request.limit ? items.at(-1) : undefined;
   return { items, nextCursor: last === undefined ? null : writeCursor(listing.positionOf(last)) };

@@ -1,7 +1,7 @@
 import type { AgentReport } from "@newleaf/shared/api";
 import type { AgentStanding, ReportRow, ReportStore } from "../reports.ts";
 import type { WriteContext, Writes } from "./commands.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 import { inForce } from "./in-force.ts";
 
 interface StoredReport extends Omit<ReportRow, "report"> {
@@ -13,10 +13,12 @@ interface StoredStanding extends Omit<AgentStanding, "mismatch"> {
 }
 
 export function reportReads(database: Connection): Pick<ReportStore, "findReport" | "listStandings"> {
-  const find = database.prepare<[string], StoredReport>(
+  const find = prepare<[string], StoredReport>(
+    database,
     "SELECT identity, at, serial, clock_skew AS clockSkew, report FROM reports WHERE identity = ?",
   );
-  const standings = database.prepare<[number], StoredStanding>(
+  const standings = prepare<[number], StoredStanding>(
+    database,
     `SELECT s.identity, s.last_seen_at AS lastSeenAt, r.clock_skew AS clockSkew,
        r.served IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(r.served) seen WHERE seen.value IS NOT
          (SELECT c.fingerprint FROM certificates c WHERE c.identity = s.identity AND ${inForce})) AS mismatch
@@ -36,11 +38,13 @@ export function reportReads(database: Connection): Pick<ReportStore, "findReport
 
 export function reportWrites(context: WriteContext): Pick<Writes, "recordReport" | "recordSeen"> {
   const { database } = context;
-  const see = database.prepare(
+  const see = prepare(
+    database,
     `INSERT INTO sightings (identity, last_seen_at) VALUES (?, ?)
      ON CONFLICT (identity) DO UPDATE SET last_seen_at = excluded.last_seen_at`,
   );
-  const put = database.prepare(
+  const put = prepare(
+    database,
     `INSERT INTO reports (identity, at, serial, clock_skew, report, served) VALUES (?, ?, ?, ?, ?, ?)
      ON CONFLICT (identity) DO UPDATE SET at = excluded.at, serial = excluded.serial, clock_skew = excluded.clock_skew,
        report = excluded.report, served = excluded.served`,

@@ -3,21 +3,23 @@ import type { CrlRecord } from "../issuers.ts";
 import type { RevocationAct, RevocationReason, RevocationRecord, RevocationStore } from "../revocations.ts";
 import { StaleBasis } from "../store.ts";
 import type { WriteContext, Writes } from "./commands.ts";
-import type { Connection } from "./database.ts";
+import { type Connection, prepare } from "./database.ts";
 import { crlWriter } from "./issuers.ts";
 import { keyBlocker, keyReads } from "./keys.ts";
 
 export function revocationReads(database: Connection): Omit<RevocationStore, "revoke" | "releaseHold"> {
   const { isKeyBlocked } = keyReads(database);
-  const ofIssuer = database.prepare<[string, string], RevocationRecord>(
+  const ofIssuer = prepare<[string, string], RevocationRecord>(
+    database,
     `SELECT issuer_id AS issuerId, serial, reason, revoked_at AS revokedAt, not_after AS notAfter FROM revocations
      WHERE issuer_id = ? AND not_after >=
        coalesce((SELECT this_update FROM crls WHERE issuer_id = ? ORDER BY number DESC LIMIT 1), 0)
      ORDER BY serial`,
   );
-  const stale = database
-    .prepare<[], string>("SELECT id FROM issuers WHERE crl_stale_since IS NOT NULL ORDER BY no")
-    .pluck();
+  const stale = prepare<[], string>(
+    database,
+    "SELECT id FROM issuers WHERE crl_stale_since IS NOT NULL ORDER BY no",
+  ).pluck();
   return {
     isKeyBlocked,
     listRevocations: async (issuerId) => ofIssuer.all(issuerId, issuerId),
@@ -32,12 +34,14 @@ export function revocationWrites(context: WriteContext): Pick<Writes, "revoke" |
   const withdraw = leafWithdrawer(database);
   const blockKey = keyBlocker(database);
   const recordCrl = crlWriter(database);
-  const endLineage = database.prepare("UPDATE lineages SET state = 'ended' WHERE id = ? AND state <> 'ended'");
-  const lift = database.prepare<[string], { issuerId: string }>(
+  const endLineage = prepare(database, "UPDATE lineages SET state = 'ended' WHERE id = ? AND state <> 'ended'");
+  const lift = prepare<[string], { issuerId: string }>(
+    database,
     `UPDATE certificates SET state = state_before_hold, state_before_hold = NULL, revoked_at = NULL, reason = NULL
      WHERE serial = ? AND state = 'held' RETURNING issuer_id AS issuerId`,
   );
-  const drop = database.prepare(
+  const drop = prepare(
+    database,
     "DELETE FROM revocations WHERE issuer_id = ? AND serial = ? AND reason = 'certificateHold'",
   );
   const markStale = staleMarker(database);
@@ -67,7 +71,8 @@ export function revocationWrites(context: WriteContext): Pick<Writes, "revoke" |
 
 /** Puts a revocation on the list its issuer's next CRL is made from. `crls` are those of the same act, which carry it already. */
 export function revocationWriter(database: Connection): (record: RevocationRecord, crls: readonly CrlRecord[]) => void {
-  const put = database.prepare(
+  const put = prepare(
+    database,
     `INSERT INTO revocations (issuer_id, serial, reason, revoked_at, not_after) VALUES (?, ?, ?, ?, ?)
      ON CONFLICT (issuer_id, serial) DO UPDATE SET reason = excluded.reason, revoked_at = excluded.revoked_at`,
   );
@@ -80,7 +85,8 @@ export function revocationWriter(database: Connection): (record: RevocationRecor
 
 /** Notes that the issuer's newest CRL no longer says what is so, unless this act brings one that does. */
 function staleMarker(database: Connection): (issuerId: string, at: number, crls: readonly CrlRecord[]) => void {
-  const mark = database.prepare(
+  const mark = prepare(
+    database,
     "UPDATE issuers SET crl_stale_since = max(coalesce(crl_stale_since, 0), ?) WHERE id = ?",
   );
   return (issuerId, at, crls) => {
@@ -89,9 +95,10 @@ function staleMarker(database: Connection): (issuerId: string, at: number, crls:
 }
 
 function basisChecker(database: Connection): (record: RevocationRecord, basis: RevocationReason | null) => void {
-  const reason = database
-    .prepare<[string, string], RevocationReason>("SELECT reason FROM revocations WHERE issuer_id = ? AND serial = ?")
-    .pluck();
+  const reason = prepare<[string, string], RevocationReason>(
+    database,
+    "SELECT reason FROM revocations WHERE issuer_id = ? AND serial = ?",
+  ).pluck();
   return (record, basis) => {
     const present = reason.get(record.issuerId, record.serial) ?? null;
     if (present !== basis) throw new StaleBasis(`The revocation of ${record.serial} changed after the decision.`);
@@ -103,11 +110,13 @@ function basisChecker(database: Connection): (record: RevocationRecord, basis: R
 
 /** The leaf's own side. Serials that are no leaf of ours (a CA certificate's) are only on the list. */
 function leafWithdrawer(database: Connection): (record: RevocationRecord) => void {
-  const hold = database.prepare(
+  const hold = prepare(
+    database,
     `UPDATE certificates SET state_before_hold = coalesce(state_before_hold, state), state = 'held', revoked_at = ?, reason = ?
      WHERE serial = ? AND issuer_id = ?`,
   );
-  const revoke = database.prepare(
+  const revoke = prepare(
+    database,
     `UPDATE certificates SET state_before_hold = NULL, state = 'revoked', revoked_at = ?, reason = ?
      WHERE serial = ? AND issuer_id = ?`,
   );
