@@ -94,8 +94,13 @@ async function install(directory: string, pair: string, chain: string): Promise<
   const name = new X509Certificate(chain).serialNumber.toLowerCase();
   const previous = existsSync(join(directory, "current")) ? basename(await readlink(join(directory, "current"))) : null;
   await makeDirectory(versions, 0o700);
+  if (name === previous) {
+    // It is in force already: the same leaf came back for the same key.
+    await rm(pair, { recursive: true });
+    return;
+  }
   // Left by a crash before the switch: nothing ever pointed there.
-  if (name !== previous) await rm(join(versions, name), { recursive: true, force: true });
+  await rm(join(versions, name), { recursive: true, force: true });
   await rename(pair, join(versions, name));
   await syncDirectory(versions);
   await syncDirectory(directory);

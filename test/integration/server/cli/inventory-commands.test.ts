@@ -1,0 +1,214 @@
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, suite, test } from "node:test";
+import type { CertificateAnswer } from "@newleaf/shared/api";
+import { createCsr } from "@newleaf/shared/csr";
+import { keyFingerprint } from "@newleaf/shared/fingerprint";
+import { generateKey } from "@newleaf/shared/key-algorithm";
+import { pemEncode } from "@newleaf/shared/pem";
+import { type Identity, operatorCommands } from "../../../support/operator-commands.ts";
+import { startService } from "../../../support/service.ts";
+
+const service = await startService();
+after(() => service[Symbol.asyncDispose]());
+const { command, must, json, enroll, enrolled } = operatorCommands(service);
+
+suite("identity", () => {
+  test("add, show, set, list: what was said is what is kept", async () => {
+    const key = keyFingerprint(await generateKey("ecdsa-p256"));
+    const args = [
+      "--dns",
+      "gw.internal",
+      "--dns",
+      "*.gw.internal",
+      "--ip",
+      "10.0.1.42",
+      "--uri",
+      "spiffe://lab/gw",
+      "--email",
+      "ops@lab.internal",
+    ];
+    await must([
+      "identity",
+      "add",
+      "gw-1",
+      "--profile",
+      "gateway",
+      ...args,
+      "--key",
+      key,
+      "--label",
+      "site=lab",
+      "--label",
+      "note=a=b",
+    ]);
+    const shown = await json<Identity>("identity", "show", "gw-1");
+    assert.deepEqual(shown.names, {
+      dns: ["gw.internal", "*.gw.internal"],
+      ip: ["10.0.1.42"],
+      uri: ["spiffe://lab/gw"],
+      email: ["ops@lab.internal"],
+    });
+    assert.deepEqual(shown.keys, [key]);
+    assert.deepEqual(shown.labels, { site: "lab", note: "a=b" });
+
+    await must(["identity", "set", "gw-1", "--dns", "new.internal", "--ip", ""]);
+    const changed = await json<Identity>("identity", "show", "gw-1");
+    assert.deepEqual(
+      [changed.names["dns"], changed.names["ip"], changed.names["uri"]],
+      [["new.internal"], [], ["spiffe://lab/gw"]],
+    );
+    assert.deepEqual(changed.keys, [key], "what was not said stays");
+
+    assert.deepEqual(
+      (await json<Identity[]>("identity", "list", "--profile", "gateway")).map(({ id }) => id),
+      ["gw-1"],
+    );
+    assert.match(await must(["identity", "list"]), /^ID +PROFILE +STATE/);
+    assert.match(await must(["identity", "show", "gw-1"]), /^id: gw-1$/m);
+  });
+
+  test("--key-from takes the fingerprint from a request, PEM or DER", async () => {
+    for (const form of ["pem", "der"] as const) {
+      const key = await generateKey("ecdsa-p384");
+      const file = join(service.dir, `${form}.csr`);
+      writeFileSync(file, form === "der" ? createCsr({ key }) : pemEncode("CERTIFICATE REQUEST", createCsr({ key })));
+      await must(["identity", "add", `from-${form}`, "--profile", "agent", "--key-from", file]);
+      assert.deepEqual((await json<Identity>("identity", "show", `from-${form}`)).keys, [keyFingerprint(key)]);
+    }
+    const missing = await command(["identity", "add", "x", "--profile", "agent", "--key-from", "/nonexistent"]);
+    assert.deepEqual([missing.code, /cannot be read/.test(missing.err)], [2, true]);
+  });
+
+  test("an approved fingerprint enrolls once; --rearm-key lets it enroll again", async () => {
+    const key = await generateKey("ecdsa-p256");
+    await must(["identity", "add", "armed", "--profile", "agent", "--key", keyFingerprint(key)]);
+    const first = (await enroll(key, {})) as CertificateAnswer;
+    await must(["cert", "revoke", "--serial", first.serial, "--reason", "superseded", "--yes"]);
+    await must(["identity", "set", "armed", "--rearm-key"]);
+    assert.notEqual(((await enroll(key, {})) as CertificateAnswer).serial, first.serial);
+  });
+
+  test("suspend, resume and remove ask first; no is no, and without a terminal it is wrong usage", async () => {
+    await must(["identity", "add", "asked", "--profile", "agent"]);
+    const state = async (): Promise<string> => (await json<Identity>("identity", "show", "asked")).state;
+    assert.equal((await command(["identity", "suspend", "asked"])).code, 2);
+    assert.equal((await command(["identity", "remove", "asked"])).code, 2);
+    const no = await command(["identity", "suspend", "asked"], { answers: [""] });
+    assert.deepEqual([no.code, /Nothing was changed/.test(no.err)], [0, true]);
+    assert.equal(await state(), "active");
+    await must(["identity", "suspend", "asked"], { answers: ["y"] });
+    assert.equal(await state(), "suspended");
+    await must(["identity", "resume", "asked"]);
+    assert.equal(await state(), "active");
+    await must(["identity", "remove", "asked"], { answers: ["yes"] });
+    const gone = await command(["identity", "show", "asked"]);
+    assert.deepEqual([gone.code, /\(not-found\)/.test(gone.err)], [1, true]);
+  });
+
+  test("a shared name is warned of; nothing to set, an unknown profile and a bad label are wrong usage", async () => {
+    await must(["identity", "add", "twin-1", "--profile", "agent", "--dns", "twin.internal"]);
+    const second = await command(["identity", "add", "twin-2", "--profile", "agent", "--dns", "twin.internal"]);
+    assert.match(second.err, /warning: .*twin\.internal/);
+    assert.equal((await command(["identity", "set", "twin-1"])).code, 2);
+    assert.equal((await command(["identity", "add", "x", "--profile", "king"])).code, 2);
+    assert.equal((await command(["identity", "add", "x", "--profile", "agent", "--label", "novalue"])).code, 2);
+    assert.equal((await command(["identity", "add", "x"])).code, 2);
+    assert.equal((await command(["identity", "list", "--expires-before", "soon"])).code, 2);
+  });
+
+  test("list --expires-before finds the leaf that ends in time", async () => {
+    await enrolled("ending");
+    const within = async (time: string): Promise<boolean> =>
+      (await json<Identity[]>("identity", "list", "--expires-before", time)).some(({ id }) => id === "ending");
+    assert.deepEqual([await within("31d"), await within("7d")], [true, false]);
+  });
+
+  test("grant-recovery opens a grant", async () => {
+    await must(["identity", "add", "lost", "--profile", "agent"]);
+    const grant = await json<{ expiresAt: string }>("identity", "grant-recovery", "lost", "--ttl", "2h");
+    assert.ok(Math.abs(Date.parse(grant.expiresAt) - Date.now() - 7_200_000) < 60_000);
+  });
+});
+
+suite("inventory", () => {
+  const file = (text: string): string => {
+    const path = join(service.dir, "inventory.yml");
+    writeFileSync(path, text);
+    return path;
+  };
+
+  test("a dry run prints the difference and changes nothing; apply does it; again is unchanged", async () => {
+    const path = file(`identities:
+  - id: inv-1
+    profile: gateway
+    names: { dns: [inv.internal], ip: [], uri: [], email: [] }
+    labels: { site: lab }
+  - id: inv-2
+    profile: agent
+`);
+    const plan = await must(["inventory", "apply", "-f", path, "--dry-run"]);
+    assert.match(plan, /^\+ inv-1$/m);
+    assert.match(plan, /^ {4}dns: inv\.internal$/m);
+    assert.equal((await command(["identity", "show", "inv-1"])).code, 1);
+
+    await must(["inventory", "apply", "-f", path]);
+    assert.deepEqual((await json<Identity>("identity", "show", "inv-1")).names["dns"], ["inv.internal"]);
+    assert.match(await must(["inventory", "apply", "-f", path]), /^= 2 unchanged$/m);
+
+    const changed = file(
+      readFileSync(path, "utf8").replace("dns: [inv.internal]", "dns: [inv.internal, two.internal]"),
+    );
+    assert.match(
+      await must(["inventory", "apply", "-f", changed]),
+      /^~ inv-1\n {4}dns: inv\.internal -> inv\.internal, two\.internal$/m,
+    );
+  });
+
+  test("prune removes what is not listed, asks, and counts what it would revoke; operators stay", async () => {
+    const held = await enrolled("pruned");
+    const path = join(service.dir, "prune.yml");
+    const kept = (await must(["inventory", "export"])).replace(/ {2}- id: pruned\n(?: {4}.*\n)*/, "");
+    assert.ok(!kept.includes("pruned") && !kept.includes("admin@operators"));
+    writeFileSync(path, kept);
+    assert.match(
+      await must(["inventory", "apply", "-f", path, "--prune", "--dry-run"]),
+      /^- pruned {2}\(revokes 1 usable certificate\)$/m,
+    );
+    assert.equal((await command(["inventory", "apply", "-f", path, "--prune"])).code, 2, "nobody to ask");
+    await must(["inventory", "apply", "-f", path, "--prune"], { answers: ["n"] });
+    assert.equal((await json<Identity>("identity", "show", "pruned")).state, "active");
+
+    await must(["inventory", "apply", "-f", path, "--prune", "--yes"]);
+    assert.equal((await command(["identity", "show", "pruned"])).code, 1);
+    assert.equal((await json<{ state: string }>("cert", "show", held.serial)).state, "revoked");
+    assert.equal((await json<Identity>("identity", "show", "admin@operators")).state, "active");
+  });
+
+  test("export is what apply reads: no difference", async () => {
+    const path = file(await must(["inventory", "export"]));
+    const plan = await json<{ changes: { kind: string }[] }>("inventory", "apply", "-f", path, "--dry-run");
+    assert.ok(plan.changes.length > 0 && plan.changes.every(({ kind }) => kind === "unchanged"));
+  });
+
+  test("an unknown key is named with its identity and the nearest known one, and nothing is sent", async () => {
+    const { code, err } = await command([
+      "inventory",
+      "apply",
+      "-f",
+      file("identities:\n  - id: k\n    profile: agent\n    name: {}\n"),
+    ]);
+    assert.equal(code, 1);
+    assert.match(err, /identities\[0\] \(k\): "name" is not a known key; did you mean "names"\?/);
+    const nested = await command([
+      "inventory",
+      "apply",
+      "-f",
+      file("identities: [{id: k, profile: agent, names: {dsn: [a]}}]"),
+    ]);
+    assert.match(nested.err, /identities\[0\] \(k\) names: "dsn" is not a known key; did you mean "dns"\?/);
+    assert.equal((await command(["inventory", "apply", "-f", file("identities: [")])).code, 1);
+    assert.equal((await command(["inventory", "apply", "-f", "/nonexistent"])).code, 2);
+  });
+});
