@@ -12,9 +12,14 @@ import type { Stage } from "./stage.ts";
 
 const watchEveryMs = 100;
 
-export function planBuiltInGateway(stage: Stage, options: GatewayOptions, port: number): GatewayPlan {
+export function planBuiltInGateway(
+  stage: Stage,
+  options: GatewayOptions,
+  { port, why }: { port: number; why: string },
+): GatewayPlan {
   return {
-    description: "built-in gateway (nginx is not installed)",
+    name: "built-in gateway",
+    description: `built-in gateway (${why})`,
     port,
     agentSettings: { reload: "watch" },
     start: () => start(stage, options, port),

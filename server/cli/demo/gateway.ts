@@ -4,14 +4,16 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { findDaemon } from "./programs.ts";
 import { planBuiltInGateway } from "./built-in-gateway.ts";
-import { isUsableNginx, planNginx } from "./nginx-gateway.ts";
+import { planNginx, usableVersion } from "./nginx-gateway.ts";
 import type { Stage } from "./stage.ts";
 
 export const gatewayHost = "gateway.demo.internal";
 
 /** A gateway that can be written into agent.yml before it has its first certificate. */
 export interface GatewayPlan {
-  /** `nginx 1.22.1`. */
+  /** `nginx` or `built-in gateway`. */
+  readonly name: string;
+  /** Which one, and why. */
   readonly description: string;
   readonly port: number;
   /** `reload` and `check` as agent.yml takes them. */
@@ -34,11 +36,15 @@ export interface GatewayOptions {
 
 export async function planGateway(stage: Stage, options: GatewayOptions): Promise<GatewayPlan> {
   const port = await freePort();
-  // The agent looks into /proc before it signals anybody, so real nginx needs Linux here.
-  const nginx = process.platform === "linux" ? findDaemon(stage.env, "nginx") : null;
-  const version = nginx === null ? null : isUsableNginx(nginx);
-  if (nginx === null || version === null) return planBuiltInGateway(stage, options, port);
-  return planNginx(stage, options, { port, program: nginx, version });
+  // The agent looks into /proc before it signals anybody.
+  if (process.platform !== "linux") return planBuiltInGateway(stage, options, { port, why: "nginx needs Linux here" });
+  const program = findDaemon(stage.env, "nginx");
+  if (program === null) return planBuiltInGateway(stage, options, { port, why: "nginx is not installed" });
+  const version = usableVersion(program);
+  if (version === null) {
+    return planBuiltInGateway(stage, options, { port, why: `${program} is older than 1.19.5 or has no TLS` });
+  }
+  return planNginx(stage, options, { port, program, version });
 }
 
 /**

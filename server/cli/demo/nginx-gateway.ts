@@ -7,10 +7,10 @@ import { gatewayHost, type Gateway, type GatewayOptions, type GatewayPlan } from
 import type { Stage } from "./stage.ts";
 import { until } from "./wait.ts";
 
-/** The version of an nginx that the demo can use: with TLS, and of 1.19.5 or later, which knows `-e`; else null. */
-export function isUsableNginx(program: string): string | null {
+/** The version of an nginx that the demo can use: with TLS, and 1.19.5 or later, which knows `-e`. Null for any other. */
+export function usableVersion(program: string): string | null {
   const { stderr, status } = spawnSync(program, ["-V"], { encoding: "utf8", timeout: 10_000 });
-  const [version, major, minor, patch] = /nginx\/((\d+)\.(\d+)\.(\d+))/.exec(stderr) ?? [];
+  const [, version, major, minor, patch] = /nginx\/((\d+)\.(\d+)\.(\d+))/.exec(stderr) ?? [];
   if (status !== 0 || version === undefined || !stderr.includes("http_ssl_module")) return null;
   const age = Number(major) * 1e6 + Number(minor) * 1e3 + Number(patch);
   return age >= 1_019_005 ? version : null;
@@ -31,6 +31,7 @@ export async function planNginx(stage: Stage, options: GatewayOptions, nginx: Ng
   // Nothing goes to the places that were compiled in, such as /var/log/nginx.
   const args = ["-p", dir, "-e", "stderr", "-c", config];
   return {
+    name: "nginx",
     description: `nginx ${nginx.version}`,
     port: nginx.port,
     agentSettings: {

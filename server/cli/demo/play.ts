@@ -50,7 +50,7 @@ async function enter(stage: Stage, score: Score, stack: AsyncDisposableStack): P
     files: join(directory, "current"),
     onReloaded() {
       score.story.reloaded();
-      tell({ event: "reloaded", gateway: plan.description });
+      tell({ event: "reloaded", gateway: plan.name });
     },
   });
   const service = stack.use(await startService(stage, listenTo(stage, score)));
