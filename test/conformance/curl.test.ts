@@ -1,7 +1,7 @@
 /** With only curl and openssl, no agent: what any script may rely on. Each refusal is a problem+json with its code, audited, and issues nothing. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { writeFile } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -39,9 +39,7 @@ function clientOf(holder: Holder | undefined): { cert?: string; key?: string } {
   return holder === undefined ? {} : { cert: holder.chainFile, key: holder.keyFile };
 }
 
-async function renewWith(holder: Holder, csr: string): Promise<CurlAnswer> {
-  return post("agents", "/v1/renewals", { csr }, holder);
-}
+const renewWith = (holder: Holder, csr: string): Promise<CurlAnswer> => post("agents", "/v1/renewals", { csr }, holder);
 
 /** Renews with a new key and keeps the leaf, unused. */
 async function renewed(holder: Holder): Promise<Holder> {
@@ -76,9 +74,7 @@ async function refused(code: string, status: number, act: () => Promise<CurlAnsw
   return answer;
 }
 
-async function revoke(target: Record<string, string>): Promise<void> {
-  await service.admin("POST", "/v1/revocations", target);
-}
+const revoke = (target: Record<string, string>): Promise<unknown> => service.admin("POST", "/v1/revocations", target);
 
 describe("curl and openssl against the service", { skip: needs("curl", "openssl") }, () => {
   before(async () => {
@@ -355,7 +351,6 @@ async function crlText(): Promise<string> {
 
 /** Signed with the stolen issuing key, never recorded. */
 async function forgedLeaf(): Promise<Holder> {
-  const { readdir } = await import("node:fs/promises");
   const issuers = join(service.dataDir, "issuers");
   const [keyName = ""] = await readdir(issuers);
   const base = join(service.dir, "forged");
