@@ -61,7 +61,7 @@ export function prepare<Parameters extends unknown[] = unknown[], Row = unknown>
   database: Connection,
   sql: string,
 ): Database.Statement<Parameters, Row> {
-  return database.prepare<Parameters, Row>(sql.replaceAll("?", "+?")) as Database.Statement<Parameters, Row>;
+  return database.prepare<Parameters, Row>(sql.replaceAll("?", "+?"));
 }
 
 /** Moves pages from the write-ahead log into the database file, as far as no reader is in the way. */

@@ -31,6 +31,8 @@ function main(port: MessagePort, path: string): void {
       outcome = run(commands);
     } catch (error) {
       reply({ commands: commands.length, failed: toWireError(error) });
+      // If the disk is full: what the log holds may fit into the file, and then the log's space is free for the next commit.
+      tryCheckpoint();
       return;
     }
     reply({ ...outcome, commands: commands.length, log: checkpoint(database, "NOOP") });
