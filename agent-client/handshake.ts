@@ -48,11 +48,13 @@ export async function shakeHands(
   options: { readonly timeoutMs: number; readonly ca?: readonly string[]; readonly signal?: AbortSignal | undefined },
 ): Promise<Shown> {
   const { host, port } = parseEndpoint(probe.connect);
+  const limit = AbortSignal.timeout(Math.ceil(options.timeoutMs));
   const socket = connectTcp({ host, port });
   let reachable = false;
-  const limit = AbortSignal.timeout(options.timeoutMs);
   const stop = (): void => {
-    const why = limit.aborted ? `no handshake within ${options.timeoutMs / 1000} s` : "the agent is stopping";
+    const why = limit.aborted
+      ? `no handshake within ${Math.ceil(options.timeoutMs) / 1000} s`
+      : "the agent is stopping";
     socket.destroy(new Error(why));
   };
   const signals = [limit, ...(options.signal === undefined ? [] : [options.signal])];

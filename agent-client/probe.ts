@@ -71,6 +71,7 @@ const handshakeTimeoutMs = 5000;
  * outage: the way back should not wait for the whole timeout. One that refuses connections may still be starting.
  */
 const brokenAfterMs = 3000;
+const brokenInRow = 3;
 
 /**
  * Polls until the expected leaf is steadily served, then lets OpenSSL verify it against the deployed roots with the host name;
@@ -83,8 +84,7 @@ export async function probeServed(probe: ProbeTarget, expectation: Expectation, 
   // A run that has begun before the deadline may be finished.
   const lastCall = deadline + steady.overMs + steady.handshakes * steady.everyMs;
   for (;;) {
-    const left = Math.max(deadline - performance.now(), steady.everyMs);
-    const answer = await probeOnce({ ...probe, timeoutMs: Math.min(handshakeTimeoutMs, left) }, signal);
+    const answer = await probeOnce({ ...probe, timeoutMs: handshakeTimeoutMs }, signal);
     const at = performance.now();
     watch.note(answer, at);
     if (watch.run >= steady.handshakes && at - watch.runSince >= steady.overMs) {
@@ -97,16 +97,21 @@ export async function probeServed(probe: ProbeTarget, expectation: Expectation, 
   }
 }
 
+type Leaf = Extract<ProbeAnswer, { fingerprint: string }>;
+type Failure = Extract<ProbeAnswer, { error: string }>;
+
 interface Watch {
   handshakes: number;
   /** How many answers in a row were the expected leaf, and since when. */
   run: number;
   runSince: number;
-  /** Since when the server accepts connections and fails every handshake. */
+  /** How many in a row were failures, and since when of the kind that does not pass by itself. */
+  failures: number;
   failingSince: number | null;
-  last: ProbeAnswer | null;
-  /** The last answer that was not the expected leaf. */
-  lastWrong: ProbeAnswer | null;
+  /** The last leaf seen, the last that was not the expected one, and the last failure. */
+  lastLeaf: Leaf | null;
+  lastWrong: Leaf | null;
+  lastFailure: Failure | null;
   note(answer: ProbeAnswer, at: number): void;
 }
 
@@ -115,39 +120,49 @@ function startWatch(expected: string): Watch {
     handshakes: 0,
     run: 0,
     runSince: 0,
+    failures: 0,
     failingSince: null,
-    last: null,
+    lastLeaf: null,
     lastWrong: null,
+    lastFailure: null,
     note(answer, at) {
       const right = "fingerprint" in answer && answer.fingerprint === expected;
       this.handshakes += 1;
       if (right && this.run === 0) this.runSince = at;
       this.run = right ? this.run + 1 : 0;
-      this.failingSince = "error" in answer && answer.reachable ? (this.failingSince ?? at) : null;
-      this.last = answer;
-      if (!right) this.lastWrong = answer;
+      if ("error" in answer) {
+        this.failures += 1;
+        this.failingSince = answer.reachable ? (this.failingSince ?? at) : null;
+        this.lastFailure = answer;
+      } else {
+        this.failures = 0;
+        this.failingSince = null;
+        this.lastLeaf = answer;
+        if (!right) this.lastWrong = answer;
+      }
     },
   };
 }
 
 function verdictOf(watch: Watch, { expected, previous }: Expectation, at: number): ProbeVerdict {
-  const wrong = watch.lastWrong;
   const base = { handshakes: watch.handshakes, at };
-  if (wrong === null) {
-    const detail = `${short(expected)} was served, but not yet steadily`;
-    return { ...base, outcome: "old", fingerprint: expected, detail, reachable: true };
+  const { lastLeaf, lastWrong, lastFailure } = watch;
+  // One failure among good answers (a listen queue that was full for a moment) is no reason to roll a set back.
+  const broken = watch.failures >= brokenInRow || lastLeaf === null || lastWrong === null;
+  if (lastFailure !== null && broken) {
+    const { error, reachable } = lastFailure;
+    return { ...base, outcome: "broken", fingerprint: lastLeaf?.fingerprint ?? null, detail: error, reachable };
   }
-  if ("error" in wrong) {
-    return { ...base, outcome: "broken", fingerprint: null, detail: wrong.error, reachable: wrong.reachable };
+  const seen = { ...base, fingerprint: lastLeaf?.fingerprint ?? null, reachable: true };
+  if (lastWrong === null) {
+    return { ...seen, outcome: "old", detail: `${short(expected)} is served, but not yet steadily` };
   }
-  const last = watch.last !== null && "fingerprint" in watch.last ? watch.last.fingerprint : wrong.fingerprint;
-  const seen = { ...base, fingerprint: last, reachable: true };
-  if (wrong.fingerprint === previous) {
+  if (lastWrong.fingerprint === previous) {
     const detail = `still served: ${short(previous)}, the leaf before, instead of ${short(expected)}`;
     return { ...seen, outcome: "old", detail };
   }
-  const subject = new X509Certificate(wrong.leaf).subject.replaceAll("\n", ", ");
-  const detail = `served is ${short(wrong.fingerprint)} (${subject}), a leaf that is not ours, instead of ${short(expected)}: is connect the right server?`;
+  const subject = new X509Certificate(lastWrong.leaf).subject.replaceAll("\n", ", ");
+  const detail = `served is ${short(lastWrong.fingerprint)} (${subject}), a leaf that is not ours, instead of ${short(expected)}: is connect the right server?`;
   return { ...seen, outcome: "other", detail };
 }
 

@@ -113,6 +113,8 @@ async function berContent(dialogue: Dialogue): Promise<Buffer> {
   return dialogue.bytes(octets.readUIntBE(0, octets.length));
 }
 
+/** Version, challenge and a few flags: far less than this. */
+const maxGreeting = 4096;
 const mysqlSsl = 0x0800;
 const mysqlProtocol41 = 0x0200;
 const mysqlSecureConnection = 0x8000;
@@ -120,7 +122,9 @@ const mysqlSecureConnection = 0x8000;
 /** HandshakeV10, then SSLRequest (MySQL client/server protocol, "Connection Phase"). Integers are little-endian. */
 async function openMysql(dialogue: Dialogue): Promise<void> {
   const header = await dialogue.bytes(4);
-  const greeting = await dialogue.bytes(header.readUIntLE(0, 3));
+  const length = header.readUIntLE(0, 3);
+  if (length > maxGreeting) throw new Error("this is not a MySQL server");
+  const greeting = await dialogue.bytes(length);
   // 0xff is an error packet: code, message.
   if (greeting[0] === 0xff) throw new Error(`the MySQL server refuses: ${quote(greeting.toString("latin1", 3))}`);
   const versionEnd = greeting.indexOf(0, 1);
