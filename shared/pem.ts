@@ -1,6 +1,12 @@
 import { AppError } from "./problems.ts";
 
-export type PemLabel = "CERTIFICATE" | "CERTIFICATE REQUEST" | "X509 CRL" | "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY";
+export type PemLabel =
+  | "CERTIFICATE"
+  | "CERTIFICATE REQUEST"
+  | "X509 CRL"
+  | "PUBLIC KEY"
+  | "PRIVATE KEY"
+  | "ENCRYPTED PRIVATE KEY";
 
 /** The older spelling some programs still write (RFC 7468 §7). */
 const aliases: Readonly<Record<string, PemLabel>> = { "NEW CERTIFICATE REQUEST": "CERTIFICATE REQUEST" };

@@ -1,7 +1,7 @@
-import { createPublicKey, hash, type KeyObject } from "node:crypto";
+import { createPublicKey, hash, sign, type KeyObject } from "node:crypto";
 import { DerError } from "@newleaf/shared/der";
 import { spkiOf } from "@newleaf/shared/fingerprint";
-import { signatureAlgorithm, signBytes, verifyBytes } from "@newleaf/shared/key-algorithm";
+import { signatureAlgorithm, verifyBytes } from "@newleaf/shared/key-algorithm";
 import { AppError } from "@newleaf/shared/problems";
 import { readBasicConstraints, readCertificate, readKeyUsage, subjectKeyId } from "./certificate.ts";
 import { extensions, keyUsageBits } from "./oids.ts";
@@ -61,7 +61,10 @@ export function openIssuer(certificateDer: Uint8Array, privateKey: KeyObject): I
       `The private key is not the key of the CA certificate ${id}; use the key file made with it`,
     );
   }
-  if (!verifyBytes(publicKey, certificate, signBytes(privateKey, certificate))) {
+  // Looked up once: asking a KeyObject for its details costs as much as a signature.
+  const algorithm = signatureAlgorithm(privateKey);
+  const signIt = (tbs: Uint8Array): Buffer => sign(algorithm.hash, tbs, privateKey);
+  if (!verifyBytes(publicKey, certificate, signIt(certificate))) {
     throw new Error(`The private key of issuer ${id} makes signatures that do not hold`);
   }
   return Object.freeze({
@@ -72,9 +75,9 @@ export function openIssuer(certificateDer: Uint8Array, privateKey: KeyObject): I
     notBefore,
     notAfter,
     publicKey,
-    signatureAlgorithm: signatureAlgorithm(privateKey).identifier,
+    signatureAlgorithm: algorithm.identifier,
     recordFirst: false,
-    sign: (tbs: Uint8Array) => signBytes(privateKey, tbs),
+    sign: signIt,
   });
 }
 
