@@ -114,7 +114,7 @@ function conclusion(summary: Summary): string {
   return `
 ${renewals} renewals, ${served.length} leaves served one after the other: ${served.map(short).join(", ") || "none"}
 ${requests} requests, each on a new connection; ${dropped} dropped
-${revokedRefused ? "The revoked certificate was refused by the service and by the gateway." : "No revoked certificate was refused by both service and gateway."}
+${revokedRefused ? "The revoked certificate was refused by the service and by the gateway." : "No revocation went all the way."}
 `;
 }
 

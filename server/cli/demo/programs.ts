@@ -6,12 +6,21 @@ import type { Environment } from "../../config.ts";
 /** This program's entry, of the same build: TypeScript in a checkout, JavaScript when installed. */
 export const serverEntry = join(import.meta.dirname, "..", "..", `main${extname(import.meta.filename)}`);
 
+export interface Whereabouts {
+  /** Directory of this program's code. */
+  readonly code: string;
+  /** How it was called: `node_modules/.bin/newleaf`. */
+  readonly launcher: string | undefined;
+}
+
+const ours: Whereabouts = { code: import.meta.dirname, launcher: process.argv[1] };
+
 /**
  * The agent: beside us in a checkout, beside our own launcher when installed, else on PATH.
  * @returns null when it is not installed
  */
-export function findAgent(env: Environment, launcher = process.argv[1]): string | null {
-  const up = ancestors(import.meta.dirname);
+export function findAgent(env: Environment, { code, launcher }: Whereabouts = ours): string | null {
+  const up = ancestors(code);
   const candidates = [
     ...up.filter((directory) => existsSync(join(directory, "agent-client"))).map((root) => join(root, "bin")),
     ...(launcher === undefined ? [] : [dirname(launcher)]),
