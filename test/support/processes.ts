@@ -30,7 +30,7 @@ export function startDaemon(program: string, args: readonly string[]): Daemon {
     async stop() {
       if (child.exitCode === null && child.signalCode === null) {
         child.kill("SIGTERM");
-        await Promise.race([ended, sleep(2000)]);
+        await Promise.race([ended, sleep(2000, undefined, { ref: false })]);
         child.kill("SIGKILL");
       }
       await ended;
