@@ -85,6 +85,8 @@ async function write(
     return await explained(`writing version ${version} in ${versionsOf(target)}`, async () => {
       // 1. A directory that nobody else can enter: no descriptor to a file can exist before the file has its owner and mode.
       await mkdir(partial, { mode: 0o700 });
+      // The umask may have cut it.
+      await chmod(partial, 0o700);
       // 2. Each file with its mode at open, owner and mode again, content, fsync.
       for (const [name, data] of files) {
         const mode = fileMode(target, name);
