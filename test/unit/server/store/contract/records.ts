@@ -65,6 +65,25 @@ export function recordContract(open: OpenStore): void {
       assert.equal(verifyAuditChain(rows).ok, true);
     });
 
+    it("keeps the chain whole when a write fails half-way between two others", async () => {
+      const half = [f.audit("half-1"), { ...f.audit("half-2"), at: 0.5 }];
+      const outcomes = await Promise.allSettled([
+        store.recordAudit([f.audit("before")]),
+        store.recordAudit(half),
+        store.recordAudit([f.audit("after")]),
+      ]);
+      assert.deepEqual(
+        outcomes.map((outcome) => outcome.status),
+        ["fulfilled", "rejected", "fulfilled"],
+      );
+      const rows = await store.readAuditChain(0, 1000);
+      assert.deepEqual(
+        rows.slice(-2).map((row) => row.action),
+        ["before", "after"],
+      );
+      assert.equal(verifyAuditChain(rows).ok, true);
+    });
+
     it("lists newest first by actor, action, target and time", async () => {
       const by = (actor: string, action: string, target: string, at: number) => ({
         ...f.audit(action, target, at),
