@@ -85,8 +85,8 @@ export function adminClient(terminal: Terminal, connection: Connection): AdminCl
 
 async function openSession(terminal: Terminal, connection: Connection): Promise<Session> {
   const dataDir = resolveDataDir(connection.data, terminal.env);
-  const directory = operatorDirectory(connection.as, dataDir);
   const service = connection.server === undefined ? localService(dataDir) : remoteService(connection, dataDir);
+  const directory = operatorDirectory(connection.as, dataDir);
   const files = await readOperatorFiles(directory);
   const now = terminal.clock.now();
   if (!isRenewalDue(files.leaf, now)) return { service, files };

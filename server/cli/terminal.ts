@@ -19,6 +19,8 @@ export interface Terminal {
 }
 
 export function processTerminal(env: Environment): Terminal {
+  // Whoever reads our output may have seen enough (`… | head -1`): that is no failure.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
   return {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
@@ -61,20 +63,25 @@ const endOfTransmission = "\u0004";
 /** Reads a line with the terminal's echo off: raw mode, in which also Ctrl-C, Ctrl-D and Backspace arrive as characters. */
 async function askSecret(question: string): Promise<string> {
   const { stdin, stderr } = process;
-  stderr.write(question);
   stdin.setRawMode(true);
   stdin.setEncoding("utf8");
+  stderr.write(question);
   let text = "";
   try {
     for await (const chunk of stdin.iterator({ destroyOnReturn: false }) as AsyncIterable<string>) {
-      for (const character of chunk) {
-        if (character === "\r" || character === "\n") return text;
-        if (character === endOfText || character === endOfTransmission)
+      const end = chunk.search(/[\r\n]/);
+      for (const character of end < 0 ? chunk : chunk.slice(0, end)) {
+        if (character === endOfText || character === endOfTransmission) {
           throw new UsageError("No passphrase was given.");
+        }
         text = character === "\u007f" || character === "\b" ? [...text].slice(0, -1).join("") : text + character;
       }
+      if (end < 0) continue;
+      // Typed ahead or pasted: it answers the next question.
+      if (end + 1 < chunk.length) stdin.unshift(chunk.slice(end + 1), "utf8");
+      return text;
     }
-    return text;
+    throw new UsageError("No passphrase was given.");
   } finally {
     stdin.setRawMode(false);
     stdin.pause();

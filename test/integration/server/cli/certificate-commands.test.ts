@@ -259,8 +259,10 @@ suite("the way to the service", () => {
   });
 
   test("no data directory, no operator, nobody listening: each says what to do", async () => {
-    const nowhere = await newleaf(["status", "--data", join(service.dir, "nowhere"), "--as", "nobody"]);
-    assert.deepEqual([nowhere.code, /--as nobody is neither an operator/.test(nowhere.err)], [1, true]);
+    const nowhere = await newleaf(["status", "--data", join(service.dir, "nowhere")]);
+    assert.deepEqual([nowhere.code, /There is no Newleaf data directory at/.test(nowhere.err)], [1, true]);
+    const nobody = await command(["status", "--as", "nobody"]);
+    assert.deepEqual([nobody.code, /--as nobody is neither an operator/.test(nobody.err)], [1, true]);
     const operator = join(service.dataDir, "operators", "admin@operators");
     const silent = await newleaf([
       "status",

@@ -237,6 +237,28 @@ suite("newleaf init", () => {
     },
   );
 
+  test("on a real terminal the passphrase is not echoed", { skip: needs("script", "openssl") }, async () => {
+    const target = join(scratch, "terminal");
+    const launcher = join(program, "../../bin/newleaf");
+    const child = spawn("script", ["-qec", `${launcher} init --data ${target}`, "/dev/null"], {
+      env: { ...process.env, NEWLEAF_NODE: process.execPath },
+    });
+    let shown = "";
+    let asked = 0;
+    child.stdout.on("data", (chunk: Buffer) => {
+      shown += chunk.toString();
+      const questions = shown.split(/root key: |same again: /).length - 1;
+      // A slip of the finger, taken back, in the first answer.
+      for (; asked < questions; asked++)
+        child.stdin.write(asked === 0 ? `${passphrase.slice(0, -1)}x\u007f${passphrase.at(-1)}\r` : `${passphrase}\r`);
+    });
+    const [code] = (await once(child, "close")) as [number | null];
+    assert.equal(code, 0, shown);
+    assert.equal(asked, 2);
+    assert.ok(!shown.includes("correct"), "the passphrase was shown");
+    openssl("pkey", "-in", join(target, "offline/root.key.pem"), "-passin", `file:${passphraseFile}`, "-noout");
+  });
+
   test("killed at any moment it leaves nothing that looks done, and the next init succeeds", async () => {
     const target = join(scratch, "killed");
     const counts = { whole: 0, cut: 0 };
