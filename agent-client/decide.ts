@@ -33,7 +33,7 @@ export interface World {
   readonly now: number;
   readonly journal: Pick<
     Journal,
-    "current" | "next" | "nextUsed" | "window" | "told" | "served" | "notServed" | "stuck" | "retries"
+    "current" | "next" | "nextUsed" | "window" | "request" | "told" | "served" | "notServed" | "stuck" | "retries"
   >;
   /** Null until there are a leaf and a trust bundle. */
   readonly desired: Desired | null;
@@ -176,6 +176,8 @@ function asking(world: World): readonly Candidate[] {
   if (journal.current === null || isOver(journal.current, now)) return [expiry];
   if (forced) return [{ action: "renew", reason: "asked for", at: now }, expiry];
   if (journal.next !== null) return [expiry];
+  // The answer to a request that was begun may be waiting.
+  if (journal.request?.kind === "renewal") return [gated(world, "ask", "renew", "a renewal was begun"), expiry];
   const due = renewalDue(journal.current, journal.window);
   const at = Math.max(due, gate(world, "ask"));
   return [{ action: "renew", reason: "the renewal window is reached", at }, expiry];
