@@ -40,14 +40,26 @@ describe("followChain", { skip: needs("openssl") }, () => {
     assert.throws(() => follow(below.issue().certificate, [below, narrow]), /path length/);
   });
 
-  it("does not take a leaf for a CA", () => {
-    const leaf = root.issue({ commonName: "not-a-ca" });
+  it("does not take a certificate for a CA's that has its name and key, but not cA", () => {
+    const leaf = upper.issue().certificate;
     const extensions = ["keyUsage=critical,keyCertSign,cRLSign", "subjectKeyIdentifier=hash"];
-    const pretender = root.issue({ commonName: "pretender", extensions });
-    assert.throws(() => followChain(leaf.certificate, [pretender.certificate], [], now), /no root/);
-    const other = makeRoot(join(directory, "other"), "pretender");
-    const below = other.issue();
-    assert.throws(() => followChain(below.certificate, [pretender.certificate], [root.certificate], now), ChainError);
+    for (const constraints of [[], ["basicConstraints=critical,CA:FALSE"]]) {
+      const pretender = root.issue({
+        commonName: "Upper",
+        key: upper.key,
+        extensions: [...extensions, ...constraints],
+      });
+      assert.throws(
+        () => followChain(leaf, [pretender.certificate], [root.certificate], now),
+        /cannot stand above .*not a CA certificate/,
+      );
+    }
+  });
+
+  it("does not take a signature that is not the issuer's", () => {
+    const broken = Buffer.from(root.issue().certificate);
+    broken.writeUInt8((broken.at(-1) ?? 0) ^ 1, broken.length - 1);
+    assert.throws(() => followChain(broken, [], [root.certificate], now), /the signature is not its own/);
   });
 
   it("needs the very root, not one with its name", () => {
