@@ -14,6 +14,7 @@ import {
   UsageError,
 } from "./commands.ts";
 import { defaultConfigFile } from "./config.ts";
+import { version } from "./version.ts";
 
 const terminal: Terminal = {
   out: (text) => void process.stdout.write(text),
@@ -45,6 +46,7 @@ export async function main(argv: readonly string[]): Promise<ExitCode> {
 function buildProgram(signal: AbortSignal, done: (code: ExitCode) => void): Command {
   const program = new Command("newleaf-agent")
     .description("Keeps certificates fresh on this host and proves that the proxy serves them.")
+    .version(version)
     .exitOverride()
     .showHelpAfterError("(see newleaf-agent --help)")
     .addHelpText("after", "\nExit codes: 0 done, 1 refused or failed, 2 wrong usage.");
