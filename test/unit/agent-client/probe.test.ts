@@ -205,8 +205,10 @@ describe("probeServed", { skip, concurrency: true }, () => {
 
   it("finishes a run that has begun before the deadline", async () => {
     const server = await start(contextOf(older));
-    setTimeout(() => server.serve(contextOf(newer)), 350);
-    assert.equal((await probe(server.connect)).outcome, "served");
+    setTimeout(() => server.serve(contextOf(newer)), 500);
+    // Begins half a second before the deadline, needs a whole one.
+    const steady = { handshakes: 8, overMs: 1000, everyMs: 10 };
+    assert.equal((await probe(server.connect, { timeoutMs: 1000, steady })).outcome, "served");
   });
 
   it("waits for a server that is still starting", async () => {
