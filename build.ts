@@ -21,7 +21,6 @@ interface Product {
 interface Manifest {
   readonly name: string;
   readonly version: string;
-  readonly bin?: Readonly<Record<string, string>>;
   readonly dependencies?: Readonly<Record<string, string>>;
   readonly [field: string]: unknown;
 }
