@@ -138,9 +138,11 @@ describe("probeOnce", { skip }, () => {
   });
 });
 
-describe("probeServed", { skip, concurrency: true }, () => {
+describe("probeServed", { skip }, () => {
   const clock = { now: () => Date.now() };
   const fast = { handshakes: 8, overMs: 80, everyMs: 10 };
+  /** For what will not be served however long one waits. */
+  const short = { timeoutMs: 400 };
   const older = makeMaterial(ca());
   const newer = makeMaterial(ca());
   const probe = (connect: string, more: Partial<Expectation> = {}, serverName = "localhost"): Promise<ProbeVerdict> =>
@@ -150,7 +152,7 @@ describe("probeServed", { skip, concurrency: true }, () => {
         expected: idOf(newer),
         previous: idOf(older),
         roots: [ca().root.certificate],
-        timeoutMs: 400,
+        timeoutMs: 10_000,
         steady: fast,
         ...more,
       },
@@ -179,28 +181,28 @@ describe("probeServed", { skip, concurrency: true }, () => {
       handshake += 1;
       return pattern[handshake - 1] ?? fresh;
     });
-    const verdict = await probe(server.connect, { timeoutMs: 3000 });
+    const verdict = await probe(server.connect, { timeoutMs: 10_000 });
     assert.equal(verdict.outcome, "served");
     assert.ok(verdict.handshakes >= pattern.length + 9, String(verdict.handshakes));
   });
 
   it("says old while the old leaf is served, flapping or not", async () => {
     const server = await start(contextOf(older));
-    const verdict = await probe(server.connect);
+    const verdict = await probe(server.connect, short);
     assert.deepEqual([verdict.outcome, verdict.fingerprint, verdict.reachable], ["old", idOf(older), true]);
     let turn = 0;
     const [old, fresh] = [contextOf(older), contextOf(newer)];
     const flapping = await start(() => ((turn += 1) % 2 === 0 ? old : fresh));
-    assert.equal((await probe(flapping.connect)).outcome, "old");
+    assert.equal((await probe(flapping.connect, short)).outcome, "old");
   });
 
   it("says other for a leaf that is neither", async () => {
     const stranger = makeMaterial(ca(), { leaf: { commonName: "stranger" } });
     const server = await start(contextOf(stranger));
-    const verdict = await probe(server.connect);
+    const verdict = await probe(server.connect, short);
     assert.deepEqual([verdict.outcome, verdict.fingerprint], ["other", idOf(stranger)]);
     assert.match(verdict.detail, /CN=stranger/);
-    assert.equal((await probe(server.connect, { previous: null })).outcome, "other");
+    assert.equal((await probe(server.connect, { ...short, previous: null })).outcome, "other");
   });
 
   it("finishes a run that has begun before the deadline", async () => {
@@ -213,7 +215,7 @@ describe("probeServed", { skip, concurrency: true }, () => {
 
   it("waits for a server that is still starting", async () => {
     const port = await freePort();
-    const probing = probe(`127.0.0.1:${port}`, { timeoutMs: 3000 });
+    const probing = probe(`127.0.0.1:${port}`, { timeoutMs: 10_000 });
     await sleep(200);
     const server = await startTlsServer(contextOf(newer));
     const { createServer: createTcp, connect } = await import("node:net");
@@ -228,7 +230,7 @@ describe("probeServed", { skip, concurrency: true }, () => {
   });
 
   it("says broken: at the deadline when nobody listens, and soon when every handshake fails", async () => {
-    const refused = await probe(`127.0.0.1:${await freePort()}`);
+    const refused = await probe(`127.0.0.1:${await freePort()}`, short);
     assert.deepEqual([refused.outcome, refused.fingerprint, refused.reachable], ["broken", null, false]);
     const hangsUp = await listen(createServer((socket) => socket.destroy()));
     servers.push(hangsUp);
