@@ -78,7 +78,10 @@ async function withToken(
 /** The answer to a spent token's request was lost: the same leaf to the same key, until it is first used or due for renewal. */
 async function repeated(authority: Authority, token: TokenRow, csr: ParsedCsr): Promise<CertificateRow> {
   const leaf = token.spentOn === null ? null : await authority.store.findCertificate(token.spentOn);
-  if (leaf !== null && leaf.key === csr.key && isRepeatable(authority, leaf)) return leaf;
+  if (leaf !== null && leaf.key === csr.key && isRepeatable(authority, leaf)) {
+    await admissible(authority, leaf.identity);
+    return leaf;
+  }
   throw new AppError("token-invalid", "This token was already used; ask for a new one");
 }
 
@@ -103,7 +106,7 @@ async function withKnownKey(
   const grant = await store.findOpenGrant(known.identity, clock.now());
   const last = await store.findLast(known.identity);
   if (grant !== null && (known.approved || last?.key === csr.key)) {
-    if (last?.state === "revoked")
+    if (last?.state === "revoked" || last?.state === "held")
       throw new AppError(
         "enrollment-denied",
         "Its last certificate was revoked: recovery is not possible, enroll with a token",
@@ -112,7 +115,11 @@ async function withKnownKey(
       csr,
       identity,
       kind: "recovery",
-      spends: { grantId: grant.id },
+      // The last leaf must still be what it was: a revocation meanwhile bars the recovery.
+      spends: {
+        grantId: grant.id,
+        ...(last === null ? {} : { presented: { serial: last.serial, state: last.state } }),
+      },
       facts: { by: "recovery-grant", grant: grant.id },
     });
     return { kind: "certificate", certificate };
@@ -190,6 +197,7 @@ async function requestOutcome(authority: Authority, request: RequestRow): Promis
       "This request was granted and its certificate has been in use since; ask for a token to enroll again",
     );
   }
+  await admissible(authority, certificate.identity);
   return { kind: "certificate", certificate };
 }
 
@@ -212,7 +220,7 @@ interface Beginning {
   readonly csr: ParsedCsr;
   readonly identity: IdentityRow;
   readonly kind: IssuanceKind;
-  readonly spends: Pick<IssuanceBasis, "tokenId" | "requestId" | "grantId" | "armedKey">;
+  readonly spends: Pick<IssuanceBasis, "tokenId" | "requestId" | "grantId" | "armedKey" | "presented">;
   readonly facts: Readonly<Record<string, unknown>>;
   readonly decidedBy?: string;
 }

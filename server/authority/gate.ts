@@ -44,6 +44,23 @@ export async function admit(
   caller.actorKind = leaf.profile === "operator" ? "operator" : "agent";
   caller.actor = leaf.identity;
 
+  await judge(authority, caller, leaf, { now, toRenew });
+  if (leaf.state === "pending" && leaf.lineageState === "active") {
+    const used = await promote(authority, caller, leaf, now);
+    // Replaced or revoked in the same moment: it is judged as what it has become.
+    await judge(authority, caller, used, { now, toRenew });
+    return used;
+  }
+  if (leaf.state === "superseded" && !toRenew) await noteStaleUse(authority, caller, leaf, now);
+  return leaf;
+}
+
+async function judge(
+  authority: Authority,
+  caller: Caller,
+  leaf: PresentedLeaf,
+  { now, toRenew }: { readonly now: number; readonly toRenew: boolean },
+): Promise<void> {
   if (leaf.state === "replaced") {
     await lockForConflict(authority, caller, leaf, { reason: "a replaced leaf authenticated" });
     throw new AppError(
@@ -51,12 +68,8 @@ export async function admit(
       "This certificate was replaced before its first use and has no holder; an operator has to decide",
     );
   }
-  if (toRenew && wasSuperseded(leaf)) return leaf;
+  if (toRenew && wasSuperseded(leaf)) return;
   refuseUnfit(leaf, now, authority.config.lineage.overlap);
-
-  if (leaf.state === "pending") return promote(authority, caller, leaf, now);
-  if (leaf.state === "superseded") await noteStaleUse(authority, caller, leaf, now);
-  return leaf;
 }
 
 /** Everything about a leaf of ours that can bar it, in the gate's order. Pure. */
@@ -109,7 +122,6 @@ async function findOurs(authority: Authority, peer: Peer): Promise<PresentedLeaf
 }
 
 async function promote(authority: Authority, caller: Caller, leaf: PresentedLeaf, at: number): Promise<PresentedLeaf> {
-  if (leaf.lineageState !== "active") return leaf;
   await authority.store.promote({
     serial: leaf.serial,
     at,
@@ -121,9 +133,10 @@ async function promote(authority: Authority, caller: Caller, leaf: PresentedLeaf
       }),
     ],
   });
-  authority.events.promoted(leaf);
+  const used = (await authority.store.findPresented(leaf.serial)) ?? leaf;
+  if (used.state === "current") authority.events.promoted(used);
   authority.feed.announceTo(leaf.identity);
-  return (await authority.store.findPresented(leaf.serial)) ?? leaf;
+  return used;
 }
 
 async function noteStaleUse(authority: Authority, caller: Caller, leaf: PresentedLeaf, now: number): Promise<void> {

@@ -30,17 +30,24 @@ export async function withNextCrls<T>(
   change: CrlChange,
   commit: (crls: readonly CrlRecord[]) => Promise<T>,
 ): Promise<T> {
+  return inPublicationTurn(authority, () => commitWithNextCrls(authority, change, commit));
+}
+
+/** The same for who has its turn already (`inPublicationTurn`) and decides within it what is to be revoked. */
+export async function commitWithNextCrls<T>(
+  authority: Authority,
+  change: CrlChange,
+  commit: (crls: readonly CrlRecord[]) => Promise<T>,
+): Promise<T> {
   const issuerIds = new Set((change.add ?? []).map((record) => record.issuerId));
   if (change.lift !== undefined) issuerIds.add(change.lift.issuerId);
-  return inTurn(authority, async () => {
-    const crls: CrlRecord[] = [];
-    for (const id of issuerIds) {
-      if (authority.issuers.signers.has(id)) crls.push(await nextCrl(authority, id, change));
-    }
-    const result = await commit(crls);
-    for (const crl of crls) releaseCrl(authority, crl);
-    return result;
-  });
+  const crls: CrlRecord[] = [];
+  for (const id of issuerIds) {
+    if (authority.issuers.signers.has(id)) crls.push(await nextCrl(authority, id, change));
+  }
+  const result = await commit(crls);
+  for (const crl of crls) releaseCrl(authority, crl);
+  return result;
 }
 
 /**
@@ -63,7 +70,7 @@ export async function publishCrl(
     );
   }
   return onFreshBasis(() =>
-    inTurn(authority, async () => {
+    inPublicationTurn(authority, async () => {
       const crl = await nextCrl(authority, issuerId, {});
       const entry = auditEntry(caller, crl.thisUpdate, "crl.published", issuerId, { number: crl.number, reason });
       await authority.store.recordCrl(crl, [entry]);
@@ -134,8 +141,8 @@ function releaseCrl(authority: Authority, crl: CrlRecord): void {
   authority.feed.announce();
 }
 
-/** Runs after every earlier publication has ended, whatever its outcome. */
-async function inTurn<T>(authority: Authority, work: () => Promise<T>): Promise<T> {
+/** Runs after every earlier publication has ended, whatever its outcome. Not to be nested. */
+export async function inPublicationTurn<T>(authority: Authority, work: () => Promise<T>): Promise<T> {
   const before = lastPublication.get(authority) ?? Promise.resolve();
   const mine = before.then(work, work);
   lastPublication.set(

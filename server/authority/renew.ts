@@ -106,6 +106,8 @@ async function issueSuccessor(
   const { store, config } = authority;
   const identity = await store.findIdentity(leaf.identity);
   if (identity === null || identity.profile === "service") throw new AppError("identity-unknown");
+  // This is the revision that the commit checks: what it says counts, not what was read with the leaf before.
+  refuseUnfit({ ...leaf, identityState: identity.state }, now, config.lineage.overlap);
   const profile = config.profiles[identity.profile];
 
   checkKey(csr, profile);

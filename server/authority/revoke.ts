@@ -4,7 +4,7 @@ import type { CertificateRow } from "../store/certificates.ts";
 import type { RevocationReason, RevocationRecord } from "../store/revocations.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
 import { requireTouch } from "./permissions.ts";
-import { withNextCrls } from "./publish-crl.ts";
+import { commitWithNextCrls, inPublicationTurn, withNextCrls } from "./publish-crl.ts";
 
 export type RevocationTarget =
   | { readonly serial: string }
@@ -63,7 +63,8 @@ export async function revoke(
   { dryRun = false }: { dryRun?: boolean } = {},
 ): Promise<RevocationOutcome> {
   caller.target = Object.values(target).join();
-  return onFreshBasis(async () => {
+  // Decided within the turn: whoever renews without pause replaces leaves, and each replacement would make an older decision stale.
+  const decideAndRecord = async (): Promise<RevocationOutcome> => {
     const now = authority.clock.now();
     const leaves = await findTargets(authority, target, now);
     for (const identity of new Set(leaves.map((leaf) => leaf.identity)))
@@ -85,12 +86,14 @@ export async function revoke(
       dryRun,
     };
     if (dryRun || (changing.length === 0 && blockedKeys.length === 0 && lineages.length === 0)) return outcome;
-    await record(authority, caller, { changing, reason, blockedKeys, lineages, now });
+    await record(authority, caller, { target, changing, reason, blockedKeys, lineages, now });
     return outcome;
-  });
+  };
+  return inPublicationTurn(authority, () => onFreshBasis(decideAndRecord));
 }
 
 interface Act {
+  readonly target: RevocationTarget;
   readonly changing: readonly CertificateRow[];
   readonly reason: RevocationReason;
   readonly blockedKeys: readonly string[];
@@ -99,7 +102,7 @@ interface Act {
 }
 
 async function record(authority: Authority, caller: Caller, act: Act): Promise<void> {
-  const { changing, reason, now } = act;
+  const { target, changing, reason, now } = act;
   const records: RevocationRecord[] = changing.map((leaf) => ({
     issuerId: leaf.issuerId,
     serial: leaf.serial,
@@ -118,9 +121,10 @@ async function record(authority: Authority, caller: Caller, act: Act): Promise<v
   );
   for (const lineage of act.lineages) audit.push(auditEntry(caller, now, "lineage.revoked", lineage, { reason }));
   for (const key of act.blockedKeys) audit.push(auditEntry(caller, now, "key.blocked", key, { reason }));
-  await withNextCrls(authority, { add: records }, (crls) =>
+  await commitWithNextCrls(authority, { add: records }, (crls) =>
     authority.store.revoke({
       records,
+      ...("serial" in target ? {} : { allOf: target }),
       basis: new Map(changing.map((leaf) => [leaf.serial, leaf.reason as RevocationReason | null])),
       blockKeys: act.blockedKeys,
       endLineages: act.lineages,

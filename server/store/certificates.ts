@@ -65,7 +65,7 @@ export interface IssuanceBasis {
   readonly tokenId?: string;
   readonly requestId?: string;
   readonly grantId?: string;
-  /** Approved fingerprint, disarmed in this transaction; must still be armed. */
+  /** Approved fingerprint, disarmed in this transaction; must still be armed, and the identity must have no usable leaf. */
   readonly armedKey?: string;
 }
 

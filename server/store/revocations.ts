@@ -27,6 +27,8 @@ export interface RevocationAct {
   readonly records: readonly RevocationRecord[];
   /** The reason each serial had when this was decided (null: not revoked); a difference is StaleBasis. */
   readonly basis: ReadonlyMap<string, RevocationReason | null>;
+  /** Nothing usable of this may be left when the act is done: a leaf issued after the decision is StaleBasis. */
+  readonly allOf?: { readonly identity: string } | { readonly lineage: string } | { readonly key: string };
   /** SPKI fingerprints never to be accepted again. */
   readonly blockKeys: readonly string[];
   /** Lineages that end with this. */

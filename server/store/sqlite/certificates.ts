@@ -267,6 +267,11 @@ function basisChecker(database: Connection): (basis: IssuanceBasis, certificate:
     database,
     "SELECT 1 FROM lineages WHERE identity = ? AND state = 'locked'",
   ).pluck();
+  const usable = prepare<[string, number], number>(
+    database,
+    `SELECT 1 FROM certificates
+     WHERE identity = ? AND not_after >= ? AND state IN ('pending', 'current', 'superseded') LIMIT 1`,
+  ).pluck();
   return (basis, certificate) => {
     const moved = (what: string) => new StaleBasis(`${what} changed after the decision.`);
     if (basis.identity.id !== certificate.identity || basis.issuerId !== certificate.issuerId) {
@@ -285,6 +290,9 @@ function basisChecker(database: Connection): (basis: IssuanceBasis, certificate:
     }
     if (basis.noLockedLineage === true && locked.get(basis.identity.id) !== undefined) {
       throw moved(`A lineage of ${basis.identity.id}`);
+    }
+    if (basis.armedKey !== undefined && usable.get(basis.identity.id, certificate.issuedAt) !== undefined) {
+      throw moved(`That ${basis.identity.id} has no usable leaf`);
     }
   };
 }

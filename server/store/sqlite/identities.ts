@@ -135,6 +135,11 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
     `UPDATE identities SET state = 'removed', revision = revision + 1, updated_at = ?
      WHERE id = ? AND revision = ? AND state <> 'removed'`,
   );
+  const usable = prepare<[string, number], number>(
+    database,
+    `SELECT 1 FROM certificates
+     WHERE identity = ? AND not_after > ? AND state IN ('pending', 'current', 'superseded') LIMIT 1`,
+  ).pluck();
   const dropNames = prepare(database, "DELETE FROM identity_names WHERE identity = ?");
   const addName = prepare(database, "INSERT INTO identity_names (identity, kind, name) VALUES (?, ?, ?)");
   const indexNames = (id: string, names: Names) => {
@@ -143,6 +148,8 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
   };
   return (step, at) => {
     if (step.kind === "remove") {
+      // Its leaves were revoked first; one that was issued since would come back to life with an identity of the same name.
+      if (usable.get(step.id, at) !== undefined) throw moved(step.id);
       if (remove.run(at, step.id, step.basisRevision).changes !== 1) throw moved(step.id);
       return;
     }

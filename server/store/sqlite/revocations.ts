@@ -32,6 +32,7 @@ export function revocationWrites(context: WriteContext): Pick<Writes, "revoke" |
   const checkBasis = basisChecker(database);
   const putRevocation = revocationWriter(database);
   const withdraw = leafWithdrawer(database);
+  const requireNoneLeft = remainderChecker(database);
   const blockKey = keyBlocker(database);
   const recordCrl = crlWriter(database);
   const endLineage = prepare(database, "UPDATE lineages SET state = 'ended' WHERE id = ? AND state <> 'ended'");
@@ -53,6 +54,7 @@ export function revocationWrites(context: WriteContext): Pick<Writes, "revoke" |
         putRevocation(record, act.crls);
         withdraw(record);
       }
+      if (act.allOf !== undefined) requireNoneLeft(act.allOf, at);
       for (const key of act.blockKeys) blockKey(key, at);
       for (const lineage of act.endLineages) endLineage.run(lineage);
       for (const crl of act.crls) recordCrl(crl);
@@ -105,6 +107,29 @@ function basisChecker(database: Connection): (record: RevocationRecord, basis: R
     if (record.reason === "certificateHold" && present !== null && present !== "certificateHold") {
       throw new AppError("already-revoked", `Certificate ${record.serial} is revoked (${present}); it cannot be held.`);
     }
+  };
+}
+
+/** A leaf that was issued after the decision slipped through: decide again, with it. */
+function remainderChecker(database: Connection): (all: NonNullable<RevocationAct["allOf"]>, at: number) => void {
+  const usable = "not_after > ? AND state IN ('pending', 'current', 'superseded')";
+  const one = (scope: string) =>
+    prepare<(string | number)[], number>(
+      database,
+      `SELECT 1 FROM certificates WHERE ${scope} AND ${usable} LIMIT 1`,
+    ).pluck();
+  const ofIdentity = one("identity = ?");
+  const ofLineage = one("lineage = ?");
+  // A key stands under one identity, whose index narrows the search.
+  const ofKey = one("identity = (SELECT identity FROM keys WHERE fingerprint = ?) AND key_fingerprint = ?");
+  return (all, at) => {
+    const left =
+      "identity" in all
+        ? ofIdentity.get(all.identity, at)
+        : "lineage" in all
+          ? ofLineage.get(all.lineage, at)
+          : ofKey.get(all.key, all.key, at);
+    if (left !== undefined) throw new StaleBasis("A leaf was issued after it was decided what to revoke.");
   };
 }
 
