@@ -32,6 +32,7 @@ import { secureContextSettings } from "./http/tls.ts";
 import { startJobs } from "./jobs/schedule.ts";
 import { loadSigners } from "./keys/load-signers.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
+import { lockDatabase } from "./store/sqlite/lock.ts";
 import { openSqliteStore } from "./store/sqlite/store.ts";
 import type { Store } from "./store/store.ts";
 import { version } from "./version.ts";
@@ -59,9 +60,11 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
   const events = createEvents(log, metrics);
   const clock = overrides.clock ?? systemClock;
 
+  const database = join(config.dataDir, "newleaf.db");
+  stack.use(await lockDatabase(database));
   const store = stack.use(
     await openSqliteStore({
-      path: join(config.dataDir, "newleaf.db"),
+      path: database,
       onCommit: ({ seconds }) => events.committed(seconds),
     }),
   );

@@ -3,6 +3,7 @@ import { after, before, describe, it } from "node:test";
 import { requestJson } from "@newleaf/shared/http-client";
 import { readFile } from "node:fs/promises";
 import { call, csrFor, enrolled, newKey, settled, use } from "../support/agent-client.ts";
+import { startServer } from "../../server/app.ts";
 import { startService, type TestService } from "../support/service.ts";
 
 let service: TestService;
@@ -211,6 +212,20 @@ describe("the admin API", () => {
     }>("GET", "/v1/audit/chain?limit=5000");
     const { verifyAuditChain } = await import("../../server/audit-chain.ts");
     assert.equal(verifyAuditChain(rows).ok, true);
+  });
+
+  it("frees the key of a removed identity when no leaf was ever issued for it", async () => {
+    const keys = [`sha256:${"b".repeat(64)}`];
+    await service.admin("POST", "/v1/identities", { ...entry("key-owner"), keys });
+    await assert.rejects(service.admin("POST", "/v1/identities", { ...entry("key-heir"), keys }), {
+      code: "key-in-use",
+    });
+    await service.admin("DELETE", "/v1/identities/key-owner");
+    await service.admin("POST", "/v1/identities", { ...entry("key-heir"), keys });
+  });
+
+  it("has its data directory for itself", async () => {
+    await assert.rejects(startServer(service.server.authority.config), /Another process has the database/);
   });
 
   it("stops gracefully: a held poll is answered, run.json is gone", async () => {

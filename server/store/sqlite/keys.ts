@@ -20,7 +20,11 @@ export interface KeyReads {
 }
 
 export function keyReads(database: Connection): KeyReads {
-  const byFingerprint = prepare<[string], StoredKey>(database, `${select} WHERE k.fingerprint = ?`);
+  // A key that was taken off its identity's list and never issued for belongs to nobody.
+  const byFingerprint = prepare<[string], StoredKey>(
+    database,
+    `${select} WHERE k.fingerprint = ? AND (k.position IS NOT NULL OR k.issued = 1 OR b.fingerprint IS NOT NULL)`,
+  );
   const ofIdentity = prepare<[string], StoredKey>(
     database,
     `${select} WHERE k.identity = ? ORDER BY k.position IS NULL, k.position, k.no`,
