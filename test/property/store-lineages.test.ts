@@ -149,7 +149,7 @@ describe("lineages under any history", () => {
   function fits(act: Step["act"], leaf: CertificateRow, all: readonly CertificateRow[]): boolean {
     const asked = all.some((child) => child.parent === leaf.serial && child.state === "pending");
     if (act === "renew") return leaf.state === "current" && !asked;
-    if (act === "replace") return leaf.state === "current" && asked;
+    if (act === "replace" || act === "hold") return leaf.state === "current" && asked;
     if (act === "promote") return leaf.state === "pending";
     return act !== "lift" || leaf.state === "held";
   }
