@@ -21,3 +21,8 @@ export function spkiOf(key: KeyObject): Buffer {
 export function isFingerprint(text: string): boolean {
   return pattern.test(text);
 }
+
+/** The id of a CA: the first 16 hex digits of the SHA-256 of its SubjectPublicKeyInfo. One id for a key, whoever certified it. */
+export function issuerId(spki: Uint8Array): string {
+  return createHash("sha256").update(spki).digest("hex").slice(0, 16);
+}

@@ -1,6 +1,6 @@
 import { X509Certificate, type KeyObject } from "node:crypto";
 import { readCrl } from "@newleaf/shared/crl";
-import { fingerprint, spkiOf } from "@newleaf/shared/fingerprint";
+import { fingerprint, issuerId, spkiOf } from "@newleaf/shared/fingerprint";
 
 /** Everything one certificate's directory is made from. Certificates and CRLs are DER. */
 export interface Material {
@@ -69,7 +69,7 @@ export function factsOf(material: Material, origin: { bundleVersion: number; sta
   };
 }
 
-/** The id the service gives a CA, and by which reports name its CRL: the first 16 hex digits of its SPKI's SHA-256. */
+/** The id the service gives a CA, and by which reports name its CRL. */
 export function authorityId(certificate: Buffer): string {
-  return fingerprint(spkiOf(new X509Certificate(certificate).publicKey)).slice("sha256:".length, "sha256:".length + 16);
+  return issuerId(spkiOf(new X509Certificate(certificate).publicKey));
 }

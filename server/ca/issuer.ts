@@ -1,6 +1,6 @@
-import { createPublicKey, hash, sign, type KeyObject } from "node:crypto";
+import { createPublicKey, sign, type KeyObject } from "node:crypto";
 import { DerError } from "@newleaf/shared/der";
-import { spkiOf } from "@newleaf/shared/fingerprint";
+import { issuerId, spkiOf } from "@newleaf/shared/fingerprint";
 import { signatureAlgorithm, verifyBytes } from "@newleaf/shared/key-algorithm";
 import { AppError } from "@newleaf/shared/problems";
 import { readBasicConstraints, readCertificate, readKeyUsage, subjectKeyId } from "./certificate.ts";
@@ -41,11 +41,6 @@ export interface IssuerCertificate {
   readonly notAfter: number;
   readonly spki: Buffer;
   readonly publicKey: KeyObject;
-}
-
-/** First 16 hex digits of the SHA-256 of the SubjectPublicKeyInfo: one id for a key, whoever certified it. */
-export function issuerId(spki: Uint8Array): string {
-  return hash("sha256", spki, "hex").slice(0, 16);
 }
 
 /**

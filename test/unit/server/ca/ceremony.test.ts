@@ -1,10 +1,11 @@
+import { issuerId } from "@newleaf/shared/fingerprint";
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { test } from "node:test";
 import { generateKey } from "@newleaf/shared/key-algorithm";
 import { createIntermediate, createRoot, createTwin } from "../../../../server/ca/ceremony.ts";
 import { readBasicConstraints, readCertificate, readKeyUsage } from "../../../../server/ca/certificate.ts";
-import { issuerId, openIssuer, readIssuerCertificate } from "../../../../server/ca/issuer.ts";
+import { openIssuer, readIssuerCertificate } from "../../../../server/ca/issuer.ts";
 import { isAppError } from "../../../support/errors.ts";
 import { issueLeaf, makeEngineCa, publicUrl, random16 } from "../../../support/engine-ca.ts";
 
