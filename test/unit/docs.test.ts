@@ -1,0 +1,87 @@
+/** docs/api.md and the code say the same: every route with its listeners, every problem code with its status and retry class. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { problems } from "@newleaf/shared/problems";
+import type { Authority } from "../../server/authority/authority.ts";
+import { adminApp } from "../../server/http/admin/router.ts";
+import { agentsApp } from "../../server/http/agents.ts";
+import { enrollmentApp } from "../../server/http/enrollment.ts";
+import { opsApp } from "../../server/http/ops.ts";
+import { publicApp } from "../../server/http/public.ts";
+import { createMetrics } from "../../server/metrics.ts";
+
+const document = readFileSync(join(import.meta.dirname, "..", "..", "docs", "api.md"), "utf8");
+
+/** Mounting routes asks nothing of the authority; answering them does, and nobody asks here. */
+const authority = {} as Authority;
+
+const apps = {
+  agents: agentsApp(authority, AbortSignal.abort()),
+  enrollment: enrollmentApp(authority),
+  admin: adminApp(authority),
+  public: publicApp(authority),
+  ops: opsApp(authority, createMetrics("0.0.0")),
+};
+
+test("docs/api.md documents every route that is mounted, on its listeners, and no other", () => {
+  const mounted = Object.entries(apps).flatMap(([listener, app]) =>
+    routesOf(app.router as unknown as Router).map((route) => `${listener} ${route}`),
+  );
+  assert.ok(mounted.length > 40, `only ${mounted.length} routes were found: has Express changed its inside?`);
+  assert.deepEqual(documentedRoutes().toSorted(), mounted.toSorted());
+});
+
+test("docs/api.md documents every problem code with its status and retry class, and no other", () => {
+  const rows = [...document.matchAll(/^\| `([a-z-]+)` \| (\d{3}) \| (never|later|after-fix) \| (.+) \|$/gm)];
+  const documented = rows.map(([, code, status, retry]) => [code, Number(status), retry]);
+  const defined = Object.entries(problems).map(([code, { status, retry }]) => [code, status, retry]);
+  assert.deepEqual(documented, defined);
+});
+
+test("docs/api.md names no problem code that does not exist", () => {
+  const looksLikeCode = /`((?:certificate|key|csr|lineage|identity|token|names|enrollment|request|issuer)-[a-z-]+)`/g;
+  const named = new Set([...document.matchAll(looksLikeCode)].map(([, code]) => code ?? ""));
+  const windowReasons = new Set(["issuer-draining"]);
+  assert.ok(named.size > 15);
+  assert.deepEqual(
+    [...named].filter((code) => !Object.hasOwn(problems, code) && !windowReasons.has(code)),
+    [],
+  );
+});
+
+function documentedRoutes(): string[] {
+  return document
+    .split(/^## /m)
+    .slice(1)
+    .flatMap((section) => {
+      const listeners = /^Listeners: ([^.]+)\./m.exec(section)?.[1] ?? "";
+      const names = Object.keys(apps).filter((name) => new RegExp(`\\b${name}\\b`).test(listeners));
+      const routes = [...section.matchAll(/^### `([A-Z]+ [^`]+)`$/gm)].map(([, route]) => route ?? "");
+      assert.ok(routes.length === 0 || names.length > 0, `no listeners are named for ${routes.join(", ")}`);
+      return names.flatMap((name) => routes.map((route) => `${name} ${route}`));
+    });
+}
+
+/** What this test knows of Express's inside. */
+interface Router {
+  readonly stack: readonly Layer[];
+}
+
+interface Layer {
+  readonly route?: { readonly path: string; readonly methods: Readonly<Record<string, boolean>> };
+  readonly handle: Partial<Router>;
+  readonly rawPath: string;
+}
+
+function routesOf(router: Router, prefix = ""): string[] {
+  return router.stack.flatMap((layer) => {
+    if (layer.route !== undefined) {
+      const { path, methods } = layer.route;
+      return Object.keys(methods).map((method) => `${method.toUpperCase()} ${prefix}${path}`);
+    }
+    if (layer.handle.stack === undefined) return [];
+    return routesOf({ stack: layer.handle.stack }, `${prefix}${layer.rawPath === "/" ? "" : layer.rawPath}`);
+  });
+}
