@@ -51,6 +51,7 @@ CREATE TABLE identities (
   names TEXT NOT NULL,
   labels TEXT NOT NULL
 ) STRICT;
+CREATE INDEX identities_removed ON identities (id) WHERE state = 'removed';
 
 -- The names again, one a row, to find who shares them.
 CREATE TABLE identity_names (
@@ -132,9 +133,10 @@ CREATE TABLE certificates (
 ) STRICT;
 CREATE UNIQUE INDEX certificates_by_lineage ON certificates (lineage, generation) WHERE lineage IS NOT NULL;
 CREATE INDEX certificates_by_identity ON certificates (identity);
--- Candidates for "in force", the most urgent first. Small: one or two rows an identity.
-CREATE INDEX certificates_live_by_expiry ON certificates (not_after, profile, state) WHERE state IN ('pending', 'current');
-CREATE INDEX certificates_live_by_renewal ON certificates (renewal_end) WHERE state IN ('pending', 'current');
+-- Candidates for "in force", the most urgent first. Small (one or two rows an identity), and all that counting them needs.
+CREATE INDEX certificates_live_by_expiry ON certificates (not_after, profile, state, identity) WHERE state IN ('pending', 'current');
+CREATE INDEX certificates_live_by_renewal ON certificates (renewal_end, profile, identity) WHERE state IN ('pending', 'current');
+CREATE INDEX certificates_live_by_identity ON certificates (identity) WHERE state IN ('pending', 'current');
 CREATE INDEX certificates_superseded ON certificates (not_after, profile) WHERE state = 'superseded';
 CREATE INDEX certificates_pending ON certificates (issued_at) WHERE state = 'pending';
 CREATE INDEX certificates_withdrawn ON certificates (state) WHERE state IN ('replaced', 'held', 'revoked');

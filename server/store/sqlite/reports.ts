@@ -2,7 +2,6 @@ import type { AgentReport } from "@newleaf/shared/api";
 import type { AgentStanding, ReportRow, ReportStore } from "../reports.ts";
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
-import { inForce } from "./in-force.ts";
 
 interface StoredReport extends Omit<ReportRow, "report"> {
   readonly report: string;
@@ -21,7 +20,8 @@ export function reportReads(database: Connection): Pick<ReportStore, "findReport
     database,
     `SELECT s.identity, s.last_seen_at AS lastSeenAt, r.clock_skew AS clockSkew,
        r.served IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(r.served) seen WHERE seen.value IS NOT
-         (SELECT c.fingerprint FROM certificates c WHERE c.identity = s.identity AND ${inForce})) AS mismatch
+         (SELECT fingerprint FROM certificates WHERE identity = s.identity AND state IN ('pending', 'current')
+          ORDER BY no DESC LIMIT 1)) AS mismatch
      FROM sightings s JOIN identities i ON i.id = s.identity LEFT JOIN reports r ON r.identity = s.identity
      WHERE i.state <> 'removed' ORDER BY s.last_seen_at LIMIT ?`,
   );
