@@ -9,6 +9,7 @@ import { systemClock, type Clock } from "@newleaf/shared/clock";
 import { writeFileDurably } from "@newleaf/shared/durable-file";
 import { AppError } from "@newleaf/shared/problems";
 import { pino, type Logger } from "pino";
+import { createAllowance } from "./authority/allowance.ts";
 import { systemCaller, type Authority } from "./authority/authority.ts";
 import { createFeed } from "./authority/feed.ts";
 import type { IssuerRegistry } from "./authority/issuers.ts";
@@ -77,6 +78,7 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
     feed: createFeed(),
     events,
     sightings: createSightings(clock),
+    issuances: createAllowance(clock),
   };
   const system = systemCaller("start");
   await publishDueCrls(authority, system);

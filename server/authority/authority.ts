@@ -6,6 +6,7 @@ import type { Events } from "../events.ts";
 import type { ActorKind, AuditEntry } from "../store/audit.ts";
 import type { Role } from "../store/identities.ts";
 import { StaleBasis, type Store } from "../store/store.ts";
+import type { Allowance } from "./allowance.ts";
 import type { Feed } from "./feed.ts";
 import type { IssuerRegistry } from "./issuers.ts";
 import type { Sightings } from "./sightings.ts";
@@ -22,6 +23,8 @@ export interface Authority {
   readonly events: Events;
   /** What strangers repeat is audited once, then counted. */
   readonly sightings: Sightings;
+  /** Certificates within an hour, by lineage. */
+  readonly issuances: Allowance;
 }
 
 /** Who asks, for the audit log. Use cases fill in what they learn on the way, so that a refusal names it too. */

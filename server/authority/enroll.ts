@@ -142,13 +142,15 @@ async function withKnownKey(
   return { kind: "certificate", certificate };
 }
 
-/** Nobody vouches for the key yet: the request waits, one per key, bounded in number. */
+/** Nobody vouches for the key yet: the request waits, one per key, bounded in number. What was denied stays denied for its day. */
 async function waitForApproval(
   authority: Authority,
   caller: Caller,
   csr: ParsedCsr,
   claim: string | undefined,
 ): Promise<EnrollmentOutcome> {
+  const earlier = await authority.store.findRequestByKey(csr.key, authority.clock.now());
+  if (earlier !== null) return requestOutcome(authority, earlier);
   const now = authority.clock.now();
   const request: RequestRow = {
     id: authority.random(16).toString("hex"),

@@ -9,6 +9,7 @@ import type { PresentedLeaf } from "../store/certificates.ts";
 import { auditEntry, type Authority, type Caller } from "./authority.ts";
 import { acceptedIssuers } from "./issuers.ts";
 import { lockForConflict } from "./lineage.ts";
+import { networkOf } from "./sightings.ts";
 
 /** What TLS saw. */
 export interface Peer {
@@ -142,7 +143,7 @@ async function promote(authority: Authority, caller: Caller, leaf: PresentedLeaf
 async function noteStaleUse(authority: Authority, caller: Caller, leaf: PresentedLeaf, now: number): Promise<void> {
   if (leaf.supersededAt === null || now <= leaf.supersededAt + staleUseAfter) return;
   authority.events.staleUse(leaf, caller);
-  if (!authority.sightings.isFirst(`stale ${leaf.serial} ${caller.address}`)) return;
+  if (!authority.sightings.isFirst(`stale ${leaf.serial} ${networkOf(caller.address)}`, caller)) return;
   await authority.store.recordAudit([
     auditEntry(caller, now, "lineage.stale-use", leaf.lineage ?? leaf.serial, {
       identity: leaf.identity,

@@ -4,6 +4,7 @@ import type { PresentedLeaf } from "../store/certificates.ts";
 import type { LineageRow } from "../store/lineages.ts";
 import { auditEntry, type Authority, type Caller } from "./authority.ts";
 import { requireTouch } from "./permissions.ts";
+import { networkOf } from "./sightings.ts";
 
 /** Two holders of one lineage were seen: lock it and say who, when and from where. Locks once; further sights are audited once an hour. */
 export async function lockForConflict(
@@ -13,8 +14,10 @@ export async function lockForConflict(
   seen: { readonly reason: string; readonly key?: string },
 ): Promise<void> {
   if (leaf.lineage === null) return;
-  if (leaf.lineageState === "locked" && !authority.sightings.isFirst(`conflict ${leaf.serial} ${caller.address}`))
-    return;
+  // What is locked or ended is not locked again: the holder of a stale leaf may knock as often as he likes.
+  const isKnown = leaf.lineageState !== "active";
+  const sight = `conflict ${leaf.serial} ${networkOf(caller.address)}`;
+  if (isKnown && !authority.sightings.isFirst(sight, caller)) return;
   const at = authority.clock.now();
   const evidence = {
     reason: seen.reason,

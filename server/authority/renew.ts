@@ -9,9 +9,10 @@ import { checkKey, checkNames } from "../ca/policy.ts";
 import { leafNames } from "../ca/leaf.ts";
 import type { CertificateRow, PresentedLeaf } from "../store/certificates.ts";
 import type { IdentityRow } from "../store/identities.ts";
+import { StaleBasis } from "../store/store.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
 import { refuseUnfit } from "./gate.ts";
-import { issue } from "./issue.ts";
+import { issue, type IssueRequest } from "./issue.ts";
 import { activeIssuer } from "./issuers.ts";
 import { withNextCrls } from "./publish-crl.ts";
 import { lockForConflict } from "./lineage.ts";
@@ -26,7 +27,7 @@ export interface Renewed {
 /**
  * `presented` has passed the gate, except that a superseded leaf's fitness is judged here, after the conflict.
  * @throws AppError csr-malformed, csr-signature-invalid, key-not-acceptable, key-blocked, key-in-use, key-reused, names-not-permitted,
- *   lineage-locked, identity-unknown, issuer-unavailable, and for a superseded leaf the gate's codes
+ *   lineage-locked, identity-unknown, issuer-unavailable, rate-limited, and for a superseded leaf the gate's codes
  */
 export async function renew(
   authority: Authority,
@@ -123,6 +124,7 @@ async function issueSuccessor(
 
   const lineage = await store.findLineage(leaf.lineage ?? "");
   if (lineage === null) throw new AppError("internal", "The presented leaf names a lineage that does not exist");
+  refuseFlood(authority, lineage.id, profile.validity);
   const replaced = action.kind === "issue" ? null : action.successor;
   const request = {
     identity: identity.id,
@@ -142,7 +144,12 @@ async function issueSuccessor(
         ? []
         : [auditEntry(caller, now, "names.dropped", identity.id, { names: dropped, serial: leaf.serial })],
   };
-  if (replaced === null) return { certificate: await issue(authority, caller, request), again: false };
+  const issueOnce = async (changes: Pick<IssueRequest, "replaces">): Promise<CertificateRow> => {
+    const certificate = await issue(authority, caller, { ...request, ...changes });
+    authority.issuances.take(lineage.id, maxIssuancesOf(profile.validity));
+    return certificate;
+  };
+  if (replaced === null) return { certificate: await issueOnce({}), again: false };
 
   const record = {
     issuerId: replaced.issuerId,
@@ -152,10 +159,27 @@ async function issueSuccessor(
     notAfter: replaced.notAfter,
   };
   const certificate = await withNextCrls(authority, { add: [record] }, (crls) =>
-    issue(authority, caller, { ...request, replaces: { record, crls } }),
+    issueOnce({ replaces: { record, crls } }),
   );
   authority.events.revoked(record);
   return { certificate, again: false };
+}
+
+const hour = 3_600_000;
+/** In each hour; and ten times as many as a lineage has use for, where leaves live for seconds. */
+const maxIssuances = 60;
+const maxIssuancesPerLife = 10;
+
+function maxIssuancesOf(validity: number): number {
+  return maxIssuances + Math.floor((maxIssuancesPerLife * hour) / validity);
+}
+
+/** One leaf must not fill store and CRL, nor wake the fleet with a new CRL for each of its replacements. */
+function refuseFlood({ issuances }: Authority, lineage: string, validity: number): void {
+  if (issuances.isLeft(lineage, maxIssuancesOf(validity))) return;
+  throw new AppError("rate-limited", `Lineage ${lineage} was given too many certificates within the hour; wait`, {
+    retryAfterSeconds: Math.ceil(issuances.renewsIn() / 1000),
+  });
 }
 
 async function refuseBadKey(
@@ -172,6 +196,9 @@ async function refuseBadKey(
     throw new AppError("key-in-use", "This key belongs to another identity; make a new one");
   if (allowed.successor?.key === csr.key || !known.issued) return;
   if (allowed.keyReuse && csr.key === leaf.key) return;
+  // The same request a moment earlier: its answer is this one's too.
+  if ((await authority.store.findSuccessor(leaf.serial))?.key === csr.key)
+    throw new StaleBasis(`A leaf for ${csr.key} was issued after the successor was looked up.`);
   throw new AppError("key-reused", "A certificate was already issued for this key; make a new one for each renewal");
 }
 

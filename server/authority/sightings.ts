@@ -1,24 +1,37 @@
+import { isIPv6 } from "node:net";
 import type { Clock } from "@newleaf/shared/clock";
+import { ipToBytes } from "@newleaf/shared/ip-address";
+import { createAllowance } from "./allowance.ts";
+import type { Caller } from "./authority.ts";
 
 /**
- * Tells the first sight of something from its repetitions, so that what a stranger can repeat is audited once and then only
- * counted. Bounded: at the limit the oldest are forgotten (and would be audited again).
+ * Tells the first sight of something from its repetitions, so that what somebody can repeat is audited once and then only counted.
+ * Bounded twice: in memory, and in the first sights that each caller, and all strangers together, can make within an hour.
  */
 export interface Sightings {
-  /** True when this key was not seen within the last hour. */
-  isFirst(key: string): boolean;
+  /** True when this was not seen within the last hour and the caller has not had his fill of first sights. */
+  isFirst(key: string, caller: Pick<Caller, "actorKind" | "actor" | "address">): boolean;
 }
 
 const forgetAfter = 3_600_000;
 const maxRemembered = 10_000;
+const maxOfActor = 100;
+const maxOfNetwork = 30;
+const maxOfStrangers = 500;
 
 export function createSightings(clock: Clock): Sightings {
   const seen = new Map<string, number>();
+  const allowance = createAllowance(clock);
+  const isAllowed = ({ actorKind, actor, address }: Pick<Caller, "actorKind" | "actor" | "address">): boolean => {
+    if (actorKind !== "stranger") return allowance.take(`${actorKind} ${actor}`, maxOfActor);
+    return allowance.take(`from ${networkOf(address)}`, maxOfNetwork) && allowance.take("strangers", maxOfStrangers);
+  };
   return {
-    isFirst(key) {
+    isFirst(key, caller) {
       const now = clock.now();
       const last = seen.get(key);
       if (last !== undefined && now - last < forgetAfter) return false;
+      if (!isAllowed(caller)) return false;
       seen.delete(key);
       seen.set(key, now);
       if (seen.size > maxRemembered) {
@@ -28,4 +41,12 @@ export function createSightings(clock: Clock): Sightings {
       return true;
     },
   };
+}
+
+/** Whoever has one IPv6 address has a /64 of them (RFC 6177); an IPv4 address is itself. */
+export function networkOf(address: string): string {
+  const bytes = isIPv6(address) ? ipToBytes(address) : null;
+  if (bytes === null || bytes.length !== 16) return address;
+  const isMapped = bytes.subarray(0, 12).toString("hex") === "00000000000000000000ffff";
+  return isMapped ? [...bytes.subarray(12)].join(".") : `${bytes.subarray(0, 8).toString("hex")}/64`;
 }

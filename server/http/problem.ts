@@ -1,8 +1,10 @@
 /** The only place that turns a refusal into HTTP: RFC 9457 bodies, audit and count of the refusal, and nothing of a fault's inside. */
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from "express";
 import { mediaTypes } from "@newleaf/shared/api";
+import { isFingerprint } from "@newleaf/shared/fingerprint";
 import { AppError, problemDocument, problems } from "@newleaf/shared/problems";
 import { auditEntry, type Authority } from "../authority/authority.ts";
+import { networkOf } from "../authority/sightings.ts";
 import { contextOf, routeOf } from "./context.ts";
 
 /** After every route: nothing matched. */
@@ -41,10 +43,11 @@ async function noteRefusal(authority: Authority, request: Request, error: AppErr
   const isGateRefusal = contextOf(request).leaf === undefined && (listener === "agents" || listener === "admin");
   if (!isAct && !isGateRefusal) return;
   const known = caller.actorKind !== "stranger";
-  const sight = [error.code, route, caller.actor, known ? error.message : "", caller.address, caller.target ?? ""].join(
-    " ",
-  );
-  if (!authority.sightings.isFirst(sight)) return;
+  // A stranger makes as many keys as he likes: a new one is no new sight.
+  const target = known || !isFingerprint(caller.target ?? "") ? caller.target : undefined;
+  const from = networkOf(caller.address);
+  const sight = [error.code, route, caller.actor, known ? error.message : "", from, target ?? ""].join(" ");
+  if (!authority.sightings.isFirst(sight, caller)) return;
   const entry = auditEntry(caller, authority.clock.now(), "request.refused", caller.target ?? route, {
     code: error.code,
     route,
