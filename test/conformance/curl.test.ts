@@ -317,6 +317,7 @@ describe("curl and openssl against the service", { skip: needs("curl", "openssl"
     await service.admin("POST", `/v1/approvals/${id}/decision`, { decision: "deny", fingerprint });
     const denied = await curl({ url: service.urls.enrollment + poll, rootsFile: service.rootsFile });
     assert.equal(denied.body["code"], "enrollment-denied");
+    await refused("enrollment-denied", 403, () => post("enrollment", "/v1/enrollments", { csr }));
   });
 
   it("admits an approved fingerprint once", async () => {
