@@ -1,7 +1,7 @@
-/** docs/api.md and the code say the same: every route with its listeners, every problem code with its status and retry class. */
+/** docs/api.md and the code say the same: every route with its listeners, every problem code with its status and retry class. And no document points nowhere. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { problems } from "@newleaf/shared/problems";
 import type { Authority } from "../../server/authority/authority.ts";
@@ -12,7 +12,8 @@ import { opsApp } from "../../server/http/ops.ts";
 import { publicApp } from "../../server/http/public.ts";
 import { createMetrics } from "../../server/metrics.ts";
 
-const document = readFileSync(join(import.meta.dirname, "..", "..", "docs", "api.md"), "utf8");
+const root = join(import.meta.dirname, "..", "..");
+const document = readFileSync(join(root, "docs", "api.md"), "utf8");
 
 /** Mounting routes asks nothing of the authority; answering them does, and nobody asks here. */
 const authority = {} as Authority;
@@ -49,6 +50,18 @@ test("docs/api.md names no problem code that does not exist", () => {
     [...named].filter((code) => !Object.hasOwn(problems, code) && !windowReasons.has(code)),
     [],
   );
+});
+
+test("every relative link of the documents leads to a file", () => {
+  const files = globSync(["*.md", "docs/**/*.md"], { cwd: root });
+  assert.ok(files.includes("README.md") && files.length > 10, files.join(", "));
+  const dead = files.flatMap((file) =>
+    [...readFileSync(join(root, file), "utf8").matchAll(/\]\((?!https?:|#)([^)#]+)/g)]
+      .map(([, link]) => link ?? "")
+      .filter((link) => !existsSync(join(root, dirname(file), link)))
+      .map((link) => `${file}: ${link}`),
+  );
+  assert.deepEqual(dead, []);
 });
 
 function documentedRoutes(): string[] {
