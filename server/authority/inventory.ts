@@ -38,6 +38,8 @@ export interface DesiredInventory {
 const maxKeys = 16;
 const maxNames = 100;
 const maxLabels = 32;
+/** In a warning about a shared name. */
+const maxNamed = 10;
 
 /**
  * An entry in canonical form.
@@ -76,7 +78,8 @@ export function checkEntry(entry: IdentityEntry): IdentityEntry {
 /** What applying would change; reads only. */
 export async function planInventory(authority: Authority, desired: DesiredInventory): Promise<InventoryPlan> {
   const entries = desired.identities.map(checkEntry);
-  const repeated = entries.find((entry, index) => entries.findIndex((other) => other.id === entry.id) !== index);
+  const ids = new Set<string>();
+  const repeated = entries.find((entry) => ids.size === ids.add(entry.id).size);
   if (repeated !== undefined) throw new AppError("request-invalid", `${repeated.id} is listed twice`);
   const present = await allIdentities(authority);
   const byId = new Map(present.map((row) => [row.id, row]));
@@ -164,11 +167,12 @@ async function write(
   now: number,
 ): Promise<void> {
   if (steps.length === 0) return;
+  const differences = new Map(plan.changes.map((change) => [change.id, change.differences]));
   const audit = steps.map((step) => {
     const id = step.kind === "remove" ? step.id : step.entry.id;
     const verb = { add: "identity.added", change: "identity.changed", remove: "identity.removed" }[step.kind];
     return auditEntry(caller, now, verb, id, {
-      differences: plan.changes.find((change) => change.id === id)?.differences ?? [],
+      differences: differences.get(id) ?? [],
     });
   });
   await authority.store.changeInventory(steps, now, audit);
@@ -244,9 +248,16 @@ function sharedNames(entries: readonly IdentityEntry[], present: readonly Identi
   const others = prune ? [] : present.filter((row) => !listed.has(row.id));
   const holders = new Map<string, string[]>();
   for (const { id, names } of [...entries, ...others]) {
-    for (const name of Object.values(names).flat()) holders.set(name, [...(holders.get(name) ?? []), id]);
+    for (const name of Object.values(names).flat()) {
+      const known = holders.get(name);
+      if (known === undefined) holders.set(name, [id]);
+      else known.push(id);
+    }
   }
   return [...holders]
     .filter(([, ids]) => ids.length > 1 && ids.some((id) => listed.has(id)))
-    .map(([name, ids]) => `${name} is shared by ${ids.join(", ")}`);
+    .map(([name, ids]) => {
+      const more = ids.length > maxNamed ? ` and ${ids.length - maxNamed} more` : "";
+      return `${name} is shared by ${ids.slice(0, maxNamed).join(", ")}${more}`;
+    });
 }

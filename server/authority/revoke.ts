@@ -67,8 +67,10 @@ export async function revoke(
   const decideAndRecord = async (): Promise<RevocationOutcome> => {
     const now = authority.clock.now();
     const leaves = await findTargets(authority, target, now);
-    for (const identity of new Set(leaves.map((leaf) => leaf.identity)))
-      await requireTouch(authority, caller, identity);
+    const touched = new Set(leaves.map((leaf) => leaf.identity));
+    // A key without a leaf in date is somebody's all the same, and may be blocked.
+    if ("key" in target) touched.add((await authority.store.findKey(target.key))?.identity ?? "");
+    for (const identity of touched) await requireTouch(authority, caller, identity);
     const judged = leaves
       .filter((leaf) => "serial" in target || leaf.notAfter > now)
       .map((leaf) => ({ leaf, change: judge(leaf, reason, "serial" in target) }));

@@ -60,9 +60,11 @@ export async function createToken(
   return { id: row.id, token, identity: identity.id, expiresAt: row.expiresAt, rootFingerprint: fingerprint(root) };
 }
 
-/** @throws AppError not-found */
+/** @throws AppError not-found, not-permitted */
 export async function revokeToken(authority: Authority, caller: Caller, id: string): Promise<void> {
   caller.target = id;
+  const token = await authority.store.findTokenById(id);
+  if (token !== null) await requireTouch(authority, caller, token.identity);
   const at = authority.clock.now();
   await authority.store.revokeToken(id, at, [auditEntry(caller, at, "token.revoked", id)]);
   authority.events.acted("token.revoked", caller, { token: id });

@@ -30,16 +30,19 @@ export interface RenewalQuestion {
   readonly key: string;
 }
 
+const locked: RenewalAction = { kind: "locked", reason: "the lineage waits for an operator" };
+
 /** `presented` is a leaf of a real lineage that is not revoked or held for any reason but `superseded`. */
 export function decideRenewal({ presented, successor, key }: RenewalQuestion): RenewalAction {
   if (presented.state === "replaced") return { kind: "lock", reason: "a replaced leaf authenticated" };
   if (wasSuperseded(presented)) {
     if (successor?.state === "current" && successor.key === key) {
+      if (presented.lineageState === "locked") return locked;
       return { kind: "return-successor", successor, reason: "the key is that of its current successor: a lost answer" };
     }
     return { kind: "lock", reason: "a superseded leaf asked to renew with a key that is not its current successor's" };
   }
-  if (presented.lineageState === "locked") return { kind: "locked", reason: "the lineage waits for an operator" };
+  if (presented.lineageState === "locked") return locked;
   if (successor?.state !== "pending") return { kind: "issue", reason: "the current leaf asked" };
   if (successor.key === key) return { kind: "repeat", successor, reason: "the same key asked again" };
   return { kind: "replace", successor, reason: "another key asked before the pending leaf was used" };

@@ -24,7 +24,11 @@ const pollAgainAfterSeconds = 30;
 
 /** `stopping` answers held polls. */
 export function agentsApp(authority: Authority, stopping: AbortSignal): Express {
-  const app = express().disable("x-powered-by").disable("etag");
+  const app = express()
+    .disable("x-powered-by")
+    .disable("etag")
+    .enable("strict routing")
+    .enable("case sensitive routing");
   app.use(beginRequest(authority, "agents"));
   app.use(gate(authority, { renewalPath: paths.renewals }));
 

@@ -17,7 +17,8 @@ export function jsonBody({ large = false }: { large?: boolean } = {}): RequestHa
   ];
 }
 
-const requireJson: RequestHandler = (request, _response, next) => {
+/** Bodies are JSON, also where none is looked at. */
+export const requireJson: RequestHandler = (request, _response, next) => {
   if (!hasBody(request)) return next();
   const type = (request.headers["content-type"] ?? "").split(";")[0]?.trim().toLowerCase();
   if (type !== "application/json") throw new AppError("media-type-unsupported", "Send the body as application/json");

@@ -14,7 +14,11 @@ import { enrollmentSchema } from "./schemas.ts";
 const pollAfterSeconds = 5;
 
 export function enrollmentApp(authority: Authority): Express {
-  const app = express().disable("x-powered-by").disable("etag");
+  const app = express()
+    .disable("x-powered-by")
+    .disable("etag")
+    .enable("strict routing")
+    .enable("case sensitive routing");
   app.use(beginRequest(authority, "enrollment"));
 
   app.post(paths.enrollments, ...jsonBody(), async (request, response) => {

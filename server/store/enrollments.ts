@@ -49,12 +49,13 @@ export interface EnrollmentStore {
   createToken(token: TokenRow & { readonly secretHash: string }, audit: readonly AuditEntry[]): Promise<void>;
   /** By SHA-256 (hex) of the token's secret. */
   findToken(secretHash: string): Promise<TokenRow | null>;
+  findTokenById(id: string): Promise<TokenRow | null>;
   listTokens(page: PageRequest & { readonly identity?: string }): Promise<Page<TokenRow>>;
   /** Throws AppError `not-found`; an already spent or revoked one is left as it is. */
   revokeToken(id: string, at: number, audit: readonly AuditEntry[]): Promise<void>;
 
   /**
-   * One open request per key: an unexpired one for the same key is returned instead of the new one. Expired ones are dropped on the way.
+   * One open request per key: an unexpired one for the same key, pending or denied, is returned instead of the new one. Expired ones are dropped on the way.
    * Throws AppError `rate-limited` when `maxOpen` requests, or `maxOpenPerAddress` from this address, are pending.
    */
   openRequest(

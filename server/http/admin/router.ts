@@ -3,6 +3,7 @@ import express, { type Express, type RequestHandler } from "express";
 import { AppError } from "@newleaf/shared/problems";
 import type { Authority } from "../../authority/authority.ts";
 import { requireRole } from "../../authority/permissions.ts";
+import { requireJson } from "../body.ts";
 import { beginRequest, contextOf, leafOf } from "../context.ts";
 import { closeRefused, gate } from "../gate.ts";
 import { noRoute, problemHandler } from "../problem.ts";
@@ -17,11 +18,15 @@ import { statusRoutes } from "./status.ts";
 import { tokenRoutes } from "./tokens.ts";
 
 export function adminApp(authority: Authority): Express {
-  const app = express().disable("x-powered-by").disable("etag");
+  const app = express()
+    .disable("x-powered-by")
+    .disable("etag")
+    .enable("strict routing")
+    .enable("case sensitive routing");
   app.use(beginRequest(authority, "admin"));
   app.use(gate(authority));
   app.use(operatorsOnly(authority));
-  app.use(refuseOtherSites);
+  app.use(refuseOtherSites, requireJson);
   app.use("/v1", identityRoutes(authority));
   app.use("/v1", inventoryRoutes(authority));
   app.use("/v1", tokenRoutes(authority));

@@ -10,6 +10,7 @@ import { filterBy, mapPage, newFilter, readPage } from "./pages.ts";
 type Reads = Pick<
   EnrollmentStore,
   | "findToken"
+  | "findTokenById"
   | "listTokens"
   | "findRequest"
   | "findRequestByKey"
@@ -32,6 +33,7 @@ const selectRequest = `SELECT no, id, state, key_fingerprint AS "key", csr, clai
 
 export function enrollmentReads(database: Connection): Reads {
   const token = prepare<[string], TokenRow & { no: number }>(database, `${selectToken} WHERE secret_hash = ?`);
+  const tokenById = prepare<[string], TokenRow & { no: number }>(database, `${selectToken} WHERE id = ?`);
   const request = prepare<[string, number], StoredRequest>(
     database,
     `${selectRequest} WHERE id = ? AND expires_at > ?`,
@@ -54,6 +56,10 @@ export function enrollmentReads(database: Connection): Reads {
   return {
     async findToken(secretHash) {
       const row = token.get(secretHash);
+      return row === undefined ? null : toToken(row);
+    },
+    async findTokenById(id) {
+      const row = tokenById.get(id);
       return row === undefined ? null : toToken(row);
     },
     async listTokens(page) {
@@ -133,7 +139,8 @@ function requestWrites(context: WriteContext): RequestWrites {
   const dropExpired = prepare(database, "DELETE FROM requests WHERE expires_at <= ?");
   const openByKey = prepare<[string], StoredRequest>(
     database,
-    `${selectRequest} WHERE key_fingerprint = ? AND state = 'pending'`,
+    // A denied one stands until it expires: who asks again must not be asked about again.
+    `${selectRequest} WHERE key_fingerprint = ? AND state IN ('pending', 'denied') ORDER BY no DESC LIMIT 1`,
   );
   const countOpen = prepare<[], number>(database, "SELECT count(*) FROM requests WHERE state = 'pending'").pluck();
   const countFrom = prepare<[string], number>(

@@ -36,6 +36,7 @@ const table: readonly Cell[] = [
   { presented: "current", successor: "pending", key: "the successor's", lineage: "locked", means: "locked" },
   { presented: "pending", successor: "none", key: "its own", lineage: "locked", means: "locked" },
   { presented: "superseded", successor: "current", key: "its own", lineage: "locked", means: "lock" },
+  { presented: "superseded", successor: "current", key: "the successor's", lineage: "locked", means: "locked" },
 ];
 
 for (const cell of table) {

@@ -97,6 +97,8 @@ export function enrollmentContract(open: OpenStore): void {
       const denied = await store.findRequest(request.id, now);
       assert.deepEqual([denied?.state, denied?.decidedBy, denied?.decidedAt], ["denied", f.adminId, now]);
       await assert.rejects(store.denyRequest(request.id, f.adminId, now, []), stale);
+      const again = await store.openRequest(f.request({ key: request.key, createdAt: now }), limits, []);
+      assert.deepEqual([again.id, again.state], [request.id, "denied"], "no is no, also for who asks again");
       const certificate = f.leaf("gateway-1", { key: request.key });
       const record = f.enrollment(certificate);
       await assert.rejects(
