@@ -64,7 +64,10 @@ export async function install(context: AgentContext, installed: Installed | null
   const { adopted } = await ensureLinks(target, { adopt: context.adopt });
   for (const { path, movedTo } of adopted) log.info("adopted", { path, movedTo });
   log.info("installed", { version, fingerprint: desired.fingerprint, bundle: trust.trust.version });
-  await journal.update({ staging: null, stuck: null, ...succeeded(context, "install", "serve") });
+  // How often a set had to be taken back is forgotten when one is served, not when the next is tried.
+  const { failures } = journal.state.retries.install;
+  const retries = { ...journal.state.retries, install: { ...fresh, failures }, serve: fresh };
+  await journal.update({ staging: null, stuck: null, retries });
   const { told, served, notServed } = journal.state;
   if (needsTelling(told, desired, clock.now()) || notServed !== null || served?.fingerprint !== desired.fingerprint)
     return;
