@@ -1,13 +1,11 @@
 /** The operator's certificate keeps itself alive: after two thirds of its life the command line renews it before it does its work. */
-import { createHash } from "node:crypto";
-import { createServer } from "node:net";
-import { join, resolve } from "node:path";
 import type { CertificateAnswer } from "@newleaf/shared/api";
 import { paths } from "@newleaf/shared/api";
 import { createCsr } from "@newleaf/shared/csr";
 import type { HttpResponse } from "@newleaf/shared/http-client";
 import { generateKey } from "@newleaf/shared/key-algorithm";
 import { pemEncode } from "@newleaf/shared/pem";
+import { LockTakenError, takeProcessLock } from "@newleaf/shared/process-lock";
 import { type OperatorFiles, readNextKey, readOperatorFiles, switchToNext, writeNextKey } from "./operator-files.ts";
 
 /** POSTs a body to a path of the agents listener as the holder of these files. */
@@ -32,34 +30,29 @@ export function isRenewalDue(leaf: OperatorFiles["leaf"], now: number): boolean 
  * @throws AppError, NetworkError: the present pair is untouched
  */
 export async function renewOperator(files: OperatorFiles, post: AgentsPost): Promise<OperatorFiles> {
-  const release = await lock(files.directory);
-  if (release === null) return files;
-  try {
-    let key = await readNextKey(files.directory);
-    if (key === null) {
-      key = await generateKey("ecdsa-p256");
-      await writeNextKey(files.directory, key);
-    }
-    const csr = pemEncode("CERTIFICATE REQUEST", createCsr({ key }));
-    const { body } = await post(files, paths.renewals, { csr });
-    const answer = body as CertificateAnswer;
-    await switchToNext(files.directory, answer.certificate + answer.chain);
-    return await readOperatorFiles(files.directory);
-  } finally {
-    release();
+  await using held = await lock(files.directory);
+  if (held === null) return files;
+  // Another command may have renewed since these were read: a second renewal with the old leaf would look like theft.
+  const present = await readOperatorFiles(files.directory);
+  if (!present.leaf.raw.equals(files.leaf.raw)) return present;
+  let key = await readNextKey(files.directory);
+  if (key === null) {
+    key = await generateKey("ecdsa-p256");
+    await writeNextKey(files.directory, key);
   }
+  const csr = pemEncode("CERTIFICATE REQUEST", createCsr({ key }));
+  const { body } = await post(files, paths.renewals, { csr });
+  const answer = body as CertificateAnswer;
+  await switchToNext(files.directory, answer.certificate + answer.chain);
+  return await readOperatorFiles(files.directory);
 }
 
-/** A socket name is a lock that the kernel releases with the process: an abstract one on Linux, elsewhere a file. Null when it is held. */
-async function lock(directory: string): Promise<(() => void) | null> {
-  const name = createHash("sha256").update(resolve(directory)).digest("hex").slice(0, 32);
-  const path = process.platform === "linux" ? `\0newleaf-operator-${name}` : join(directory, "renewing.sock");
-  const server = createServer();
-  const { promise, resolve: settle, reject } = Promise.withResolvers<(() => void) | null>();
-  server.once("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EADDRINUSE") settle(null);
-    else reject(error);
-  });
-  server.listen(path, () => settle(() => void server.close()));
-  return promise;
+/** Null when another command is renewing the same operator's certificate. */
+async function lock(directory: string): Promise<AsyncDisposable | null> {
+  try {
+    return await takeProcessLock(directory, "renewing", `a newleaf command (pid ${process.pid})`);
+  } catch (error) {
+    if (error instanceof LockTakenError) return null;
+    throw error;
+  }
 }

@@ -5,8 +5,10 @@ import { once } from "node:events";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, suite, test } from "node:test";
+import { requestJson } from "@newleaf/shared/http-client";
 import { generateKey } from "@newleaf/shared/key-algorithm";
 import { readOperatorFiles, switchToNext, writeNextKey } from "../../../../server/cli/operator-files.ts";
+import { type AgentsPost, renewOperator } from "../../../../server/cli/operator-renewal.ts";
 import { movableClock, operatorId, startService, type TestService } from "../../../support/service.ts";
 import { type CommandResult, newleaf } from "../../../support/terminal.ts";
 
@@ -194,5 +196,25 @@ for (let round = 0; ; round++) {
     await writeNextKey(target, await generateKey("ecdsa-p256"));
     await switchToNext(target, readFileSync(join(directory, "chain.pem"), "utf8"));
     await assert.rejects(readOperatorFiles(target), { code: "conflict" });
+  });
+
+  test("is not renewed a second time by a command that read it before another renewed it", async () => {
+    const stale = await readOperatorFiles(directory);
+    const asked: string[] = [];
+    const post: AgentsPost = async (holder, path, body) => {
+      asked.push(path);
+      return requestJson({
+        url: service.urls.agents + path,
+        method: "POST",
+        body,
+        tls: { ca: service.roots, cert: holder.chain, key: holder.key },
+        timeoutMs: 10_000,
+        maxBytes: 100_000,
+      });
+    };
+    const first = await renewOperator(stale, post);
+    const second = await renewOperator(stale, post);
+    assert.equal(asked.length, 1);
+    assert.ok(second.leaf.raw.equals(first.leaf.raw));
   });
 });
