@@ -112,6 +112,8 @@ const pauses: Readonly<Record<RetryKind, { readonly base: number; readonly cap: 
 };
 /** When an operator has to act first: slow, but never silent and never over. */
 const hopelessPause = { base: hour, cap: hour };
+/** An operator who has decided should not have to wait for long. */
+const waitingPause = { base: 5 * second, cap: minute };
 /** A set that broke the proxy is tried again, because its fault may have been elsewhere, but not often. */
 const brokenPause = { base: 10 * minute, cap: 6 * hour };
 
@@ -129,7 +131,14 @@ export function failed(context: AgentContext, kind: RetryKind, trouble: Trouble)
   const now = clock.now();
   const { code, message, retryAfterSeconds } = explain(trouble.error);
   const hopeless = trouble.error instanceof AppError && problems[trouble.error.code].retry === "never";
-  const { base, cap } = hopeless ? hopelessPause : trouble.broke === true ? brokenPause : pauses[kind];
+  const waiting = trouble.error instanceof WaitingError;
+  const { base, cap } = hopeless
+    ? hopelessPause
+    : waiting
+      ? waitingPause
+      : trouble.broke === true
+        ? brokenPause
+        : pauses[kind];
   const failures = journal.state.retries[kind].failures + 1;
   const notBefore = retryAt({
     now,
