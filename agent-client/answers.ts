@@ -3,6 +3,10 @@ import type { Bundle, CertificateAnswer, PendingAnswer } from "@newleaf/shared/a
 import { NetworkError } from "@newleaf/shared/http-client";
 
 const maxText = 200_000;
+/** Shown to people and written into logs and the journal: no more than they are made of. */
+const identityForm = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/;
+const serialForm = /^[0-9a-f]{1,40}$/;
+const lineageForm = /^[A-Za-z0-9_-]{0,64}$/;
 
 export interface Period {
   readonly start: number;
@@ -20,11 +24,11 @@ export interface Changes {
 export function readCertificateAnswer(body: unknown): CertificateAnswer & { readonly renewalPeriod: Period } {
   const fields = objectOf(body, "a certificate answer");
   return {
-    identity: text(fields, "identity"),
-    serial: text(fields, "serial"),
+    identity: word(fields, "identity", identityForm),
+    serial: word(fields, "serial", serialForm),
     notBefore: text(fields, "notBefore"),
     notAfter: text(fields, "notAfter"),
-    lineage: text(fields, "lineage"),
+    lineage: word(fields, "lineage", lineageForm),
     generation: count(fields, "generation"),
     certificate: text(fields, "certificate"),
     chain: text(fields, "chain"),
@@ -95,6 +99,12 @@ function objectOf(value: unknown, what: string): Fields {
 
 function text(fields: Fields, name: string): string {
   return asText(fields[name]);
+}
+
+function word(fields: Fields, name: string, form: RegExp): string {
+  const value = text(fields, name);
+  if (!form.test(value)) throw unlike(`an answer (its "${name}")`);
+  return value;
 }
 
 function asText(value: unknown): string {

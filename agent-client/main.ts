@@ -1,4 +1,5 @@
 /** argv → command → exit code. No logic. */
+import { visible } from "@newleaf/shared/visible";
 import { Command, CommanderError } from "commander";
 import {
   checkCommand,
@@ -17,8 +18,8 @@ import { defaultConfigFile } from "./config.ts";
 import { version } from "./version.ts";
 
 const terminal: Terminal = {
-  out: (text) => void process.stdout.write(text),
-  error: (text) => void process.stderr.write(text),
+  out: (text) => void process.stdout.write(visible(text)),
+  error: (text) => void process.stderr.write(visible(text)),
 };
 
 /** Runs one command. @returns the exit code: 0 done, 1 refused or failed, 2 wrong usage */

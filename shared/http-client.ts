@@ -3,6 +3,10 @@ import { request as plainRequest } from "node:http";
 import { request as tlsRequest } from "node:https";
 import type { PeerCertificate } from "node:tls";
 import { AppError, isProblemCode } from "./problems.ts";
+import { visible } from "./visible.ts";
+
+/** Of what a problem's detail says: it ends up in logs, journals and reports. */
+const maxDetail = 1_000;
 
 export interface ClientTls {
   /** PEM of the roots to trust, instead of the ones Node brings. */
@@ -101,6 +105,8 @@ function exchange(url: URL, options: HttpRequest, signal: AbortSignal): Promise<
     method: options.method,
     agent: false,
     minVersion: "TLSv1.2",
+    // Said, so that NODE_TLS_REJECT_UNAUTHORIZED in somebody's environment cannot take it away.
+    rejectUnauthorized: true,
     ...tls,
     ...(ca === undefined ? {} : { ca: typeof ca === "string" ? ca : [...ca] }),
     headers: {
@@ -159,7 +165,7 @@ function refusal(where: string, answer: RawResponse): AppError | NetworkError {
   const wait = typeof retryAfterSeconds === "number" ? retryAfterSeconds : retryAfter(answer.headers);
   if (isProblemCode(code)) {
     const options = wait === undefined ? {} : { retryAfterSeconds: wait };
-    return new AppError(code, typeof detail === "string" ? detail : undefined, options);
+    return new AppError(code, typeof detail === "string" ? visible(detail.slice(0, maxDetail)) : undefined, options);
   }
   return new NetworkError("protocol", `${where}: answered ${answer.status}, which no Newleaf service says`, {
     status: answer.status,

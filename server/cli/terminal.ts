@@ -1,6 +1,7 @@
 /** What a command may do to the outside beside its work: write, ask. Tests hand in their own. */
 import { createInterface } from "node:readline/promises";
 import { type Clock, systemClock } from "@newleaf/shared/clock";
+import { visible } from "@newleaf/shared/visible";
 import type { Environment } from "../config.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -22,8 +23,8 @@ export function processTerminal(env: Environment): Terminal {
   // Whoever reads our output may have seen enough (`… | head -1`): that is no failure.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
   return {
-    out: (text) => void process.stdout.write(text),
-    err: (text) => void process.stderr.write(text),
+    out: (text) => void process.stdout.write(visible(text)),
+    err: (text) => void process.stderr.write(visible(text)),
     isInteractive: process.stdin.isTTY && process.stderr.isTTY,
     ask: askLine,
     askSecret,
@@ -51,7 +52,7 @@ async function askLine(question: string): Promise<string> {
   // The question goes to stderr: stdout may be a file that takes the result.
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    return await lines.question(question);
+    return await lines.question(visible(question));
   } finally {
     lines.close();
   }

@@ -155,3 +155,28 @@ test("each request has a connection of its own", { skip }, async () => {
   await get("/");
   assert.equal(ports.size, 2);
 });
+
+test("nothing in the environment makes it trust a stranger, and no roots are not Node's roots", { skip }, async () => {
+  answer = (_request, response) => void response.end();
+  process.env["NODE_TLS_REJECT_UNAUTHORIZED"] = "0";
+  try {
+    const isTls = (error: unknown) => error instanceof NetworkError && error.fault === "tls";
+    await assert.rejects(get("/", { tls: {} }), isTls);
+    await assert.rejects(get("/", { tls: { ca: [] } }), isTls);
+  } finally {
+    delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"];
+  }
+});
+
+test("what a problem says is cut, and spelled so that it may be shown", { skip }, async () => {
+  answer = (_request, response) => {
+    response.writeHead(403, { "content-type": "application/problem+json" });
+    response.end(JSON.stringify({ code: "enrollment-denied", detail: `\u001b]0;no\u009b ${"x".repeat(5000)}` }));
+  };
+  await assert.rejects(get("/"), (error: unknown) => {
+    assert.ok(error instanceof AppError);
+    assert.match(error.message, /^\\u001b\]0;no\\u009b x+$/);
+    assert.ok(error.message.length < 1_100);
+    return true;
+  });
+});
