@@ -1,4 +1,4 @@
-import { readFile, readlink, stat } from "node:fs/promises";
+import { constants, open, readFile, readlink, stat } from "node:fs/promises";
 import { basename, isAbsolute, join } from "node:path";
 import type { ReloadResult, ReloadSignal, SignalStrategy } from "./strategy.ts";
 
@@ -16,6 +16,7 @@ const harmful: Readonly<Record<string, Partial<Record<ReloadSignal, string>>>> =
 
 /** As much of a name as the kernel keeps in /proc/PID/comm (TASK_COMM_LEN 16, with its NUL). */
 const commLength = 15;
+const maxPidFile = 4096;
 
 /** The process that a pid file named, as it was looked at. */
 interface Seen {
@@ -100,7 +101,7 @@ async function look({ pidFile, process: wanted }: SignalStrategy, proc: string):
 }
 
 async function readPid(pidFile: string): Promise<number> {
-  const text = await readFile(pidFile, "utf8");
+  const text = await readStart(pidFile);
   // PostgreSQL writes more lines below; the pid is the first in every server's file.
   const digits = /^\s*(\d{1,10})\s*(\n|$)/.exec(text)?.[1];
   const pid = Number(digits ?? Number.NaN);
@@ -109,6 +110,18 @@ async function readPid(pidFile: string): Promise<number> {
     throw new Unfit(`${pidFile} does not hold the pid of a server: is it the right file, and is the server running?`);
   }
   return pid;
+}
+
+/** The directory may be the server's own user's: what is there may be a pipe that nobody writes to, or a device without end. */
+async function readStart(pidFile: string): Promise<string> {
+  const file = await open(pidFile, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    if (!(await file.stat()).isFile()) throw new Unfit(`${pidFile} is not a regular file: name the server's pid file`);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(maxPidFile), 0, maxPidFile, 0);
+    return buffer.toString("utf8", 0, bytesRead);
+  } finally {
+    await file.close();
+  }
 }
 
 /** Null when there is no such process, or only what its parent has not yet buried. */

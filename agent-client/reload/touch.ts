@@ -1,5 +1,5 @@
-import { readFile, realpath, stat } from "node:fs/promises";
-import { isAbsolute } from "node:path";
+import { constants, open, realpath, stat } from "node:fs/promises";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import { writeFileDurably } from "@newleaf/shared/durable-file";
 import type { ReloadResult, TouchStrategy } from "./strategy.ts";
 
@@ -9,18 +9,37 @@ const maxSize = 8 * 1024 * 1024;
 /**
  * Replaces the file by a copy of itself: new inode, new time, same content, mode and owner, in one rename (Traefik looks at its
  * dynamic file only, never at certificate files). A link is followed, and stays.
+ *
+ * The directory may belong to the server's own user, who may put links in the agent's way: so it is opened once and all is done
+ * in it, and content, mode and owner are those of one open file. What the user cannot read does not become his.
  */
 export async function reloadByTouch(strategy: TouchStrategy): Promise<ReloadResult> {
   try {
     const path = await realpath(strategy.file);
-    const info = await stat(path);
-    const wrong = fileProblem(strategy.file, info);
-    if (wrong !== null) return { ok: false, detail: wrong };
-    const options = { mode: info.mode & 0o7777, uid: info.uid, gid: info.gid };
-    await writeFileDurably(path, await readFile(path), options);
-    return { ok: true, detail: `rewrote ${path}` };
+    const directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    try {
+      const within = process.platform === "linux" ? `/proc/self/fd/${directory.fd}` : dirname(path);
+      const wrong = await rewrite(strategy.file, join(within, basename(path)));
+      return wrong === null ? { ok: true, detail: `rewrote ${path}` } : { ok: false, detail: wrong };
+    } finally {
+      await directory.close();
+    }
   } catch (error) {
     return { ok: false, detail: explain(strategy.file, error) };
+  }
+}
+
+/** What is wrong with the file, or null when it was replaced by its copy. */
+async function rewrite(named: string, path: string): Promise<string | null> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const info = await file.stat();
+    const wrong = fileProblem(named, info);
+    if (wrong !== null) return wrong;
+    await writeFileDurably(path, await file.readFile(), { mode: info.mode & 0o7777, uid: info.uid, gid: info.gid });
+    return null;
+  } finally {
+    await file.close();
   }
 }
 

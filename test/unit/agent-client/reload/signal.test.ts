@@ -179,13 +179,13 @@ describe("reload by signal", () => {
     assert.match(String(await validateSignal(strategy("run/nginx.pid", "nginx"))), /relative path/);
     assert.match(String(await validateSignal(strategy("/run/nginx.pid", ""))), /process is empty/);
   });
-});
 
-/** Null while nobody waits at the other end. */
-function openForReader(path: string): number | null {
-  try {
-    return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
-  } catch {
-    return null;
-  }
-}
+  it("does not wait for a pid file that is a pipe, nor read a device to its end", async () => {
+    const pipe = join(directory, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    for (const pidFile of [pipe, "/dev/zero"]) {
+      const { ok, detail } = await reloadBySignal(strategy(pidFile, "proxyd"));
+      assert.deepEqual([ok, detail.includes("not a regular file")], [false, true]);
+    }
+  });
+});
