@@ -83,7 +83,14 @@ export async function takeStep(context: AgentContext, signal: AbortSignal): Prom
     await act(context, decision, installed, signal);
   } catch (error) {
     if (signal.aborted) return decision;
-    await note(context, decision.action, error);
+    try {
+      await note(context, decision.action, error);
+    } catch (unwritable) {
+      // A disk that is full, for example: without a journal nothing more is begun, and nothing is given up.
+      const why = `${(error as Error).message}; and the journal cannot be written: ${(unwritable as Error).message}`;
+      context.log.error("cannot-record", { why });
+      return { action: "wait", reason: why, at: context.clock.now() + faultPauseMs };
+    }
   }
   return decision;
 }

@@ -11,6 +11,8 @@ export const noFailures: Retry = Object.freeze({ failures: 0, notBefore: 0 });
 /** Never faster than this, whatever is about to expire. */
 export const shortestPauseMs = 250;
 const shortestShare = 0.02;
+/** Longer than this nobody waits, whoever asks for it: what `decide` believes of a time in the future reaches an hour further. */
+export const longestPauseMs = 24 * 3_600_000;
 
 export interface BackoffInput {
   readonly now: number;
@@ -41,5 +43,5 @@ export function retryAt(input: BackoffInput): number {
   const asked = (input.retryAfterSeconds ?? 0) * 1000;
   let pause = Math.max(asked + random * Math.min(ceiling, asked * 0.2), random * ceiling, ceiling * shortestShare);
   if (deadline !== null && deadline > now) pause = Math.min(pause, (deadline - now) / 2);
-  return now + Math.max(shortestPauseMs, Math.ceil(pause));
+  return now + Math.min(longestPauseMs, Math.max(shortestPauseMs, Math.ceil(pause)));
 }

@@ -106,7 +106,7 @@ async function waitForApproval(
   let outcome = first;
   while (outcome.kind === "pending" && !signal.aborted) {
     // A little apart, so that a fleet that waits together does not ask together.
-    await sleep(outcome.retryAfterSeconds * 1000 * (0.8 + 0.4 * agent.random()), signal);
+    await sleep(Math.min(longestPollMs, outcome.retryAfterSeconds * 1000) * (0.8 + 0.4 * agent.random()), signal);
     try {
       outcome = await pollEnrollment(agent, id);
     } catch (error) {
@@ -237,6 +237,9 @@ export function readTokenOption(
     throw new SetupError(`the token cannot be read: ${(error as Error).message}`);
   }
 }
+
+/** An operator who has decided should not have to wait for long. */
+const longestPollMs = 60_000;
 
 /** What stands on stderr when a command fails: what, why, what to do. */
 export function describeFailure(error: unknown): string {

@@ -11,10 +11,10 @@ import type { Desired } from "./decide.ts";
 import { PreflightError } from "./install/preflight.ts";
 import {
   type Attempts,
+  deadlineOf,
   fresh,
   type Journal,
   type JournalFile,
-  newestLeaf,
   type RetryKind,
   speakingLeaf,
   type Step,
@@ -146,7 +146,7 @@ export function failed(context: AgentContext, kind: RetryKind, trouble: Trouble)
     baseMs: base,
     capMs: cap,
     retryAfterSeconds,
-    deadline: newestLeaf(journal.state)?.notAfter ?? null,
+    deadline: deadlineOf(journal.state, now),
     random: context.random(),
   });
   const attempts: Attempts = { failures, notBefore, error: { step: trouble.step, message, code, at: now } };

@@ -7,6 +7,7 @@
  * test/property/agent-client/decide.test.ts.
  */
 import { renewalPoint } from "@newleaf/shared/renewal-point";
+import { longestPauseMs } from "./backoff.ts";
 import type { Installed } from "./install/installed.ts";
 import { type HeldLeaf, type Journal, newestLeaf, type RetryKind, type Told, type Window } from "./journal.ts";
 
@@ -99,7 +100,7 @@ const minute = 60 * second;
 const hour = 60 * minute;
 const defaultLife = 30 * 24 * hour;
 /** No retry and no timer reaches further; whatever says so was written by a clock that was wrong. */
-const furthest = 25 * hour;
+const furthest = longestPauseMs + hour;
 /** Of a leaf's life; whatever window the service names, renewal begins no later. */
 const latestRenewal = 0.9;
 

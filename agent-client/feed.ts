@@ -11,6 +11,8 @@ import { sleep } from "./wake.ts";
 const leastPauseMs = 1000;
 const checkMs = 1000;
 const pauses = { baseMs: 1000, capMs: 60_000 };
+/** A service that wants to be left alone for longer is asked for its window and bundle all the same. */
+const longestPauseMs = 15 * 60_000;
 
 /** Follows until the signal aborts. Never throws. */
 export async function followChanges(context: AgentContext, signal: AbortSignal): Promise<void> {
@@ -28,7 +30,8 @@ export async function followChanges(context: AgentContext, signal: AbortSignal):
       failures = 0;
       cursor = answer.cursor ?? cursor;
       view.feedAlive = answer.retryAfterSeconds === undefined;
-      await sleep(answer.retryAfterSeconds === undefined ? leastPauseMs : answer.retryAfterSeconds * 1000, signal);
+      const asked = (answer.retryAfterSeconds ?? 0) * 1000;
+      await sleep(Math.min(longestPauseMs, Math.max(leastPauseMs, asked)), signal);
     } catch {
       // What is wrong is for the loop to find and to say; here it only means to poll.
       view.feedAlive = false;

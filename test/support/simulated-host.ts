@@ -11,7 +11,14 @@ import {
   isAsDesired,
   type World,
 } from "../../agent-client/decide.ts";
-import { fresh, type HeldLeaf, type Journal, newestLeaf, type RetryKind } from "../../agent-client/journal.ts";
+import {
+  deadlineOf,
+  fresh,
+  type HeldLeaf,
+  type Journal,
+  newestLeaf,
+  type RetryKind,
+} from "../../agent-client/journal.ts";
 import { held } from "./held-leaf.ts";
 
 export const start = Date.UTC(2026, 10, 20);
@@ -130,7 +137,7 @@ const kindOf: Readonly<Record<Exclude<Action, "wait">, RetryKind>> = {
 
 function fail(sim: Simulation, kind: RetryKind): void {
   const failures = sim.journal.retries[kind].failures + 1;
-  const deadline = newestLeaf(sim.journal)?.notAfter ?? null;
+  const deadline = deadlineOf(sim.journal, sim.now);
   const notBefore = retryAt({ now: sim.now, failures, baseMs: 30_000, capMs: hour, deadline, random: sim.random() });
   sim.journal.retries = { ...sim.journal.retries, [kind]: { failures, notBefore, error: null } };
 }

@@ -4,7 +4,7 @@ import { readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { passOnce } from "../../../agent-client/agent.ts";
+import { passOnce, takeStep } from "../../../agent-client/agent.ts";
 import type { AgentContext } from "../../../agent-client/context.ts";
 import { enroll } from "../../../agent-client/request.ts";
 import { nginxFiles, type TestHost, testHost } from "../../support/agent.ts";
@@ -202,5 +202,28 @@ test("a CRL that only got fresher changes the files and reloads nothing; one tha
     await service.admin("POST", "/v1/revocations", { serial: somebody.answer.serial, reason: "keyCompromise" });
     assert.equal((await passOnce(counted, { force: false }, idle)).failed, false, host.lines.join(""));
     assert.equal(reloads(), 1);
+  });
+});
+
+test("a journal that cannot be written stops nothing for good: the agent waits, and goes on when it can", async () => {
+  await tell({}, async ({ host, agent }) => {
+    const before = host.installed();
+    const full: AgentContext = {
+      ...agent,
+      journal: {
+        get state() {
+          return agent.journal.state;
+        },
+        update: () => Promise.reject(Object.assign(new Error("no space left on device"), { code: "ENOSPC" })),
+      },
+    };
+    full.view.forced = true;
+    const decision = await takeStep(full, idle);
+    assert.equal(decision.action, "wait");
+    assert.match(decision.reason, /the journal cannot be written: no space left/);
+    assert.equal(host.installed(), before);
+    agent.view.forced = true;
+    assert.equal((await takeStep(agent, idle)).action, "renew");
+    assert.notEqual(agent.journal.state.next, null);
   });
 });

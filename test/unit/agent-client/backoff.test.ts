@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { type BackoffInput, retryAt, shortestPauseMs } from "../../../agent-client/backoff.ts";
+import { type BackoffInput, longestPauseMs, retryAt, shortestPauseMs } from "../../../agent-client/backoff.ts";
 
 const input = (change: Partial<BackoffInput>): BackoffInput => ({
   now: 1_000_000,
@@ -44,7 +44,7 @@ test("the moment is always later, never beyond the longer of cap and Retry-After
       }),
       (given) => {
         const pause = retryAt(given) - given.now;
-        assert.ok(pause >= shortestPauseMs);
+        assert.ok(pause >= shortestPauseMs && pause <= longestPauseMs);
         const asked = (given.retryAfterSeconds ?? 0) * 1000;
         assert.ok(pause <= Math.max(shortestPauseMs, given.capMs, asked + given.capMs) + 1);
         if (given.deadline !== null && given.deadline > given.now) {
