@@ -154,18 +154,22 @@ describe("reload by signal", () => {
     writeFileSync(join(proc, String(pid), "stat"), `${pid} (odd ) name) Z ${rest}777 0`);
     assert.match((await reloadBySignal(strategy(pidFile, "/opt/proxyd"), proc)).detail, /no such process runs/);
 
-    // The pid file is a pipe: each reading of it waits for us, so the process can change between the two.
-    rmSync(pidFile);
-    execFileSync("mkfifo", [pidFile]);
+    // The name is a pipe: each reading of it waits for us, so the process can change between the two looks.
+    const name = join(proc, String(pid), "comm");
+    rmSync(name);
+    execFileSync("mkfifo", [name]);
     const state = { startTime: 1000, over: false };
+    const become = (startTime: number): void => {
+      writeFileSync(join(proc, "new"), `${pid} (odd ) name) S ${rest}${startTime} 0`);
+      renameSync(join(proc, "new"), join(proc, String(pid), "stat"));
+    };
+    become(state.startTime);
     const looked = reloadBySignal(strategy(pidFile, "/opt/proxyd"), proc).finally(() => (state.over = true));
     while (!state.over) {
-      const pipe = openForReader(pidFile);
+      const pipe = openForReader(name);
       if (pipe !== null) {
-        state.startTime += 1;
-        writeFileSync(join(proc, "new"), `${pid} (odd ) name) S ${rest}${state.startTime} 0`);
-        renameSync(join(proc, "new"), join(proc, String(pid), "stat"));
-        writeSync(pipe, `${pid}\n`);
+        become((state.startTime += 1));
+        writeSync(pipe, "proxyd\n");
         closeSync(pipe);
       }
       await sleep(2);
@@ -189,3 +193,12 @@ describe("reload by signal", () => {
     }
   });
 });
+
+/** Null while nobody waits at the other end. */
+function openForReader(path: string): number | null {
+  try {
+    return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+  } catch {
+    return null;
+  }
+}
