@@ -93,7 +93,7 @@ async function enrollOne(
   if (outcome.kind !== "received") return 1;
   const leaf = newestLeaf(agent.journal.state);
   terminal.out(`${name}: enrolled as ${leaf?.identity}, serial ${leaf?.serial}\n`);
-  return finish(agent, await passOnce(agent, { force: false }, signal), terminal);
+  return finish(agent, await passOnce(agent, { force: false }, signal), terminal, "enrolled");
 }
 
 /** Asks again until an operator has decided. @throws AppError when the answer is no */
@@ -170,12 +170,12 @@ export async function renewCommand(
 }
 
 /** What a pass came to, in a line or two. */
-function finish(agent: AgentContext, result: PassResult, terminal: Terminal): ExitCode {
+function finish(agent: AgentContext, result: PassResult, terminal: Terminal, done = "nothing was due"): ExitCode {
   const { config, journal } = agent;
   const { notServed, retries } = journal.state;
   const leaf = newestLeaf(journal.state);
   if (leaf !== null) {
-    const what = result.renewed ? `renewed, serial ${leaf.serial}` : "nothing was due";
+    const what = result.renewed ? `renewed, serial ${leaf.serial}` : done;
     const proof = notServed !== null ? "INSTALLED, NOT SERVED" : config.probes.length === 0 ? "installed" : "served";
     terminal.out(`${config.name}: ${what}; ${proof}; until ${new Date(leaf.notAfter).toISOString()}\n`);
   }
