@@ -224,6 +224,14 @@ describe("the admin API", () => {
     await service.admin("POST", "/v1/identities", { ...entry("key-heir"), keys });
   });
 
+  it("closes what was given out for a removed identity, also for a later one of the same name", async () => {
+    const token = await service.token("reborn");
+    await service.admin("DELETE", "/v1/identities/reborn");
+    await service.admin("POST", "/v1/identities", entry("reborn"));
+    const body = { csr: csrFor(await newKey()), token };
+    await assert.rejects(call(service, "enrollment", "POST", "/v1/enrollments", { body }), { code: "token-invalid" });
+  });
+
   it("has its data directory for itself", async () => {
     await assert.rejects(startServer(service.server.authority.config), /Another process has the database/);
   });

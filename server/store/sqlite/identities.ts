@@ -140,6 +140,14 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
     `SELECT 1 FROM certificates
      WHERE identity = ? AND not_after > ? AND state IN ('pending', 'current', 'superseded') LIMIT 1`,
   ).pluck();
+  const closeTokens = prepare(
+    database,
+    "UPDATE tokens SET revoked_at = ? WHERE identity = ? AND spent_at IS NULL AND revoked_at IS NULL",
+  );
+  const closeGrants = prepare(
+    database,
+    "UPDATE grants SET expires_at = ? WHERE identity = ? AND spent_at IS NULL AND expires_at > ?",
+  );
   const dropNames = prepare(database, "DELETE FROM identity_names WHERE identity = ?");
   const addName = prepare(database, "INSERT INTO identity_names (identity, kind, name) VALUES (?, ?, ?)");
   const indexNames = (id: string, names: Names) => {
@@ -151,6 +159,9 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
       // Its leaves were revoked first; one that was issued since would come back to life with an identity of the same name.
       if (usable.get(step.id, at) !== undefined) throw moved(step.id);
       if (remove.run(at, step.id, step.basisRevision).changes !== 1) throw moved(step.id);
+      // What was given out for it must not admit anybody to a later identity of the same name.
+      closeTokens.run(at, step.id);
+      closeGrants.run(at, step.id, at);
       return;
     }
     const { entry } = step;
