@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -103,24 +104,36 @@ suite("newleaf serve", () => {
   });
 
   test("an address that is taken is an error that names it, exit code 1", async () => {
-    const { child, run } = await serve();
-    const address = run.listeners["agents"] ?? "";
-    const second = spawn(launcher, ["serve", "--data", dataDir], {
-      env: { ...process.env, ...anyPorts, NEWLEAF_LISTEN_AGENTS: address, NEWLEAF_NODE: process.execPath },
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    started.push(second);
-    let err = "";
-    second.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
-    const [code] = (await once(second, "close")) as [number | null];
+    const other = createServer().listen(0, "127.0.0.1");
+    await once(other, "listening");
+    const address = `127.0.0.1:${(other.address() as AddressInfo).port}`;
+    const { code, err } = await serveInVain({ NEWLEAF_LISTEN_AGENTS: address });
+    other.close();
     assert.equal(code, 1);
     assert.ok(err.includes(address), err);
-    assert.equal(
-      (JSON.parse(readFileSync(join(dataDir, "run.json"), "utf8")) as Run).pid,
-      child.pid,
-      "the first one's run.json stays",
-    );
+    assert.ok(!existsSync(join(dataDir, "run.json")));
+  });
+
+  test("a data directory that is served already is refused, exit code 1, and run.json stays the first one's", async () => {
+    const { child } = await serve();
+    const { code, err } = await serveInVain({});
+    assert.equal(code, 1);
+    assert.match(err, /Another process has the database/);
+    assert.equal((JSON.parse(readFileSync(join(dataDir, "run.json"), "utf8")) as Run).pid, child.pid);
     child.kill("SIGTERM");
     await once(child, "exit");
   });
 });
+
+/** A start that fails: its exit code and what it said. */
+async function serveInVain(env: Readonly<Record<string, string>>): Promise<{ code: number | null; err: string }> {
+  const child = spawn(launcher, ["serve", "--data", dataDir], {
+    env: { ...process.env, ...anyPorts, ...env, NEWLEAF_NODE: process.execPath },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  started.push(child);
+  let err = "";
+  child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
+  const [code] = (await once(child, "close")) as [number | null];
+  return { code, err };
+}
