@@ -4,7 +4,7 @@ import { AppError } from "@newleaf/shared/problems";
 import type { IdentityEntry } from "../store/identities.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
 import { applyInventory, checkEntry, requireIdentity } from "./inventory.ts";
-import { requireTouchOfProfile } from "./permissions.ts";
+import { requireAnotherAdmin, requireTouchOfProfile } from "./permissions.ts";
 import { revoke } from "./revoke.ts";
 
 /**
@@ -76,7 +76,7 @@ export async function changeIdentity(
   return plan.warnings;
 }
 
-/** Suspends or resumes. @throws AppError identity-unknown, not-permitted */
+/** Suspends or resumes. @throws AppError identity-unknown, not-permitted (also: the last admin is not suspended) */
 export async function setSuspended(
   authority: Authority,
   caller: Caller,
@@ -86,6 +86,7 @@ export async function setSuspended(
   caller.target = id;
   const row = await requireIdentity(authority, id);
   requireTouchOfProfile(caller, row.profile);
+  if (suspended) await requireAnotherAdmin(authority, id);
   const at = authority.clock.now();
   const action = suspended ? "identity.suspended" : "identity.resumed";
   await authority.store.setIdentityState(id, suspended ? "suspended" : "active", at, [
@@ -95,12 +96,13 @@ export async function setSuspended(
   authority.feed.announceTo(id);
 }
 
-/** Revokes its usable leaves (cessationOfOperation), then removes it. @throws AppError identity-unknown, not-permitted */
+/** Revokes its usable leaves (cessationOfOperation), then removes it. @throws AppError identity-unknown, not-permitted (also: the last admin stays) */
 export async function removeIdentity(authority: Authority, caller: Caller, id: string): Promise<void> {
   caller.target = id;
   const row = await requireIdentity(authority, id);
   requireTouchOfProfile(caller, row.profile);
   await onFreshBasis(async () => {
+    await requireAnotherAdmin(authority, id);
     await revoke(authority, caller, { identity: id }, "cessationOfOperation");
     const now = authority.clock.now();
     const fresh = await requireIdentity(authority, id);

@@ -30,3 +30,19 @@ export function requireTouchOfProfile(caller: Caller, profile: string): void {
   if (profile === "service") throw new AppError("not-permitted", "This identity is the service's own");
   if (profile === "operator") requireRole(caller, "admin");
 }
+
+/**
+ * Without an admin in force nobody could manage operators any more, and nobody could make one: the last one stays.
+ * @throws AppError not-permitted
+ */
+export async function requireAnotherAdmin(authority: Authority, id: string): Promise<void> {
+  const row = await authority.store.findIdentity(id);
+  if (row?.role !== "admin" || row.state !== "active") return;
+  const request = { profile: "operator", state: "active", limit: 1000, now: authority.clock.now() } as const;
+  for (let cursor: string | null = ""; cursor !== null;) {
+    const page = await authority.store.listIdentities({ ...request, ...(cursor === "" ? {} : { cursor }) });
+    if (page.items.some((other) => other.id !== id && other.role === "admin")) return;
+    cursor = page.nextCursor;
+  }
+  throw new AppError("not-permitted", `${id} is the last admin: without one, operators cannot be managed any more`);
+}

@@ -81,6 +81,24 @@ export function durationText(value: string): string {
   }
 }
 
+/** For options with a closed set of values, so that a slip is wrong usage. */
+export function oneOf(...choices: readonly string[]): (value: string) => string {
+  return (value) => {
+    if (choices.includes(value)) return value;
+    throw new InvalidArgumentError(`It is one of ${choices.join(", ")}`);
+  };
+}
+
+/** A fingerprint as tools print it: upper case, colons and a missing `sha256:` are understood. */
+export function fingerprintText(value: string): string {
+  const hex = value
+    .replace(/^sha256:/i, "")
+    .replaceAll(":", "")
+    .toLowerCase();
+  if (!/^[0-9a-f]{64}$/.test(hex)) throw new InvalidArgumentError("A fingerprint is sha256: and 64 hex digits");
+  return `sha256:${hex}`;
+}
+
 export function wholeNumber(value: string): number {
   if (!/^[1-9]\d{0,8}$/.test(value)) throw new InvalidArgumentError("a whole number above 0 is needed");
   return Number(value);

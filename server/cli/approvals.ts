@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { allNames } from "@newleaf/shared/names";
 import { AppError } from "@newleaf/shared/problems";
-import { commandGroup, harmfulCommand, readingCommand, withClient } from "./admin-command.ts";
+import { commandGroup, fingerprintText, harmfulCommand, oneOf, readingCommand, withClient } from "./admin-command.ts";
 import type { ApprovalAnswer, IdentityAnswer } from "./answers.ts";
 import { asJson, asRecord, asTable, moment, printable } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
@@ -16,7 +16,7 @@ export function addApprovalCommands(program: Command, terminal: Terminal): void 
     summary: "requests that wait",
     examples: ["newleaf approvals list", "newleaf approvals list --state issued"],
   })
-    .option("--state <state>", "pending, issued or denied", "pending")
+    .option("--state <state>", "pending, issued or denied", oneOf("pending", "issued", "denied"), "pending")
     .action(
       withClient<{ readonly state: string }>(terminal, async ({ client, options, json }) => {
         const items = await client.list<ApprovalAnswer>("/v1/approvals", { state: options.state });
@@ -76,7 +76,7 @@ function addApprove(group: Command, terminal: Terminal): void {
     notes:
       "Compare the fingerprint with what `newleaf-agent key` prints on the host. Whoever holds that key becomes the identity.",
   })
-    .option("--fingerprint <fingerprint>", "approve only if the request's key has this fingerprint")
+    .option("--fingerprint <fingerprint>", "approve only if the request's key has this fingerprint", fingerprintText)
     .action(
       withClient<{ readonly fingerprint?: string }>(
         terminal,

@@ -1,5 +1,6 @@
 /** `newleaf audit …` */
-import { createReadStream, createWriteStream } from "node:fs";
+import { once } from "node:events";
+import { createReadStream, createWriteStream, type ReadStream, type WriteStream } from "node:fs";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -11,6 +12,7 @@ import type { AdminClient } from "./admin-client.ts";
 import { commandGroup, readingCommand, wholeNumber, withClient } from "./admin-command.ts";
 import { asJson, asTable } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
+import { UsageError } from "./usage-error.ts";
 
 /** As listed: times are for people. */
 interface AuditLine extends Omit<AuditRow, "at"> {
@@ -53,7 +55,7 @@ export function addAuditCommands(program: Command, terminal: Terminal): void {
       withClient<{ readonly out?: string; readonly after?: number }>(terminal, async ({ client, options }) => {
         const lines = jsonLines(chainOf(client, options.after ?? 0));
         if (options.out === undefined) for await (const line of lines) terminal.out(line);
-        else await pipeline(Readable.from(lines), createWriteStream(options.out, { mode: 0o600, flags: "wx" }));
+        else await pipeline(Readable.from(lines), await created(options.out));
       }),
     );
 }
@@ -131,14 +133,54 @@ async function* chainOf(client: AdminClient, after = 0): AsyncGenerator<readonly
 
 async function* linesOf(file: string): AsyncGenerator<readonly AuditRow[]> {
   let page: AuditRow[] = [];
-  for await (const line of createInterface({ input: createReadStream(file), crlfDelay: Infinity })) {
+  let number = 0;
+  for await (const line of createInterface({ input: await readable(file), crlfDelay: Infinity })) {
+    number += 1;
     if (line.trim() === "") continue;
-    page.push(JSON.parse(line) as AuditRow);
+    page.push(rowOf(line, `${file}, line ${number}`));
     if (page.length < rowsPerRequest) continue;
     yield page;
     page = [];
   }
+  if (number === 0) throw new UsageError(`${file} is empty: that is no copy of an audit log`);
   yield page;
+}
+
+async function readable(file: string): Promise<ReadStream> {
+  const stream = createReadStream(file);
+  try {
+    await once(stream, "ready");
+    return stream;
+  } catch (error) {
+    throw new UsageError(`--file ${file} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+  }
+}
+
+function rowOf(line: string, place: string): AuditRow {
+  try {
+    const row = JSON.parse(line) as AuditRow;
+    if (typeof row === "object" && row !== null && Number.isSafeInteger(row.seq)) return row;
+  } catch {
+    // Said below.
+  }
+  throw new AppError(
+    "conflict",
+    `${place}, is no row of an audit log: it was altered or cut off, or it is another file`,
+  );
+}
+
+/** A new file: a log is not written over another. */
+async function created(file: string): Promise<WriteStream> {
+  const stream = createWriteStream(file, { mode: 0o600, flags: "wx" });
+  try {
+    await once(stream, "ready");
+    return stream;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new UsageError(
+      code === "EEXIST" ? `${file} exists; --out writes only new files` : `--out ${file} cannot be written (${code})`,
+    );
+  }
 }
 
 async function* jsonLines(pages: AsyncIterable<readonly AuditRow[]>): AsyncGenerator<string> {

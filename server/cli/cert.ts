@@ -1,7 +1,15 @@
 /** `newleaf cert …` */
 import type { Command } from "commander";
 import { normaliseSerial } from "@newleaf/shared/serial-number";
-import { commandGroup, durationText, harmfulCommand, readingCommand, withClient } from "./admin-command.ts";
+import {
+  commandGroup,
+  durationText,
+  fingerprintText,
+  harmfulCommand,
+  oneOf,
+  readingCommand,
+  withClient,
+} from "./admin-command.ts";
 import type { CertificateSummary, RevocationAnswer } from "./answers.ts";
 import { asJson, asRecord, asTable, moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
@@ -24,6 +32,17 @@ interface ListOptions {
   readonly expiresBefore?: string;
 }
 
+const states = ["pending", "current", "superseded", "replaced", "held", "revoked", "expired"];
+const reasons = [
+  "unspecified",
+  "keyCompromise",
+  "affiliationChanged",
+  "superseded",
+  "cessationOfOperation",
+  "certificateHold",
+  "privilegeWithdrawn",
+];
+
 function addList(group: Command, terminal: Terminal): void {
   readingCommand(group, {
     usage: "list",
@@ -31,8 +50,12 @@ function addList(group: Command, terminal: Terminal): void {
     examples: ["newleaf cert list --identity gateway-1", "newleaf cert list --state revoked --json"],
   })
     .option("--identity <id>", "only of this identity")
-    .option("--state <state>", "pending, current, superseded, replaced, held, revoked or expired")
-    .option("--profile <profile>", "agent, gateway, operator or service")
+    .option("--state <state>", "pending, current, superseded, replaced, held, revoked or expired", oneOf(...states))
+    .option(
+      "--profile <profile>",
+      "agent, gateway, operator or service",
+      oneOf("agent", "gateway", "operator", "service"),
+    )
     .option("--expires-before <duration>", "only leaves in force that end within this time", durationText)
     .action(
       withClient<ListOptions>(terminal, async ({ client, options, json }) => {
@@ -113,10 +136,11 @@ function addRevoke(group: Command, terminal: Terminal): void {
     .option("--serial <serial>", "one certificate")
     .option("--lineage <lineage>", "every generation of a lineage; ends it and blocks its keys")
     .option("--identity <id>", "everything an identity holds")
-    .option("--key <fingerprint>", "everything issued for a key, sha256:HEX")
+    .option("--key <fingerprint>", "everything issued for a key, sha256:HEX", fingerprintText)
     .option(
       "--reason <reason>",
-      "unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation, certificateHold or privilegeWithdrawn",
+      `${reasons.slice(0, -1).join(", ")} or ${reasons.at(-1)}`,
+      oneOf(...reasons),
       "unspecified",
     )
     .option("--dry-run", "only show what would be revoked")

@@ -8,6 +8,7 @@ import {
   type CommandText,
   durationText,
   harmfulCommand,
+  oneOf,
   readingCommand,
   withClient,
 } from "./admin-command.ts";
@@ -140,8 +141,8 @@ function addList(group: Command, terminal: Terminal): void {
     ],
   })
     .option("--expires-before <duration>", "only those whose leaf ends within this time", durationText)
-    .option("--state <state>", "active, suspended or removed")
-    .option("--profile <profile>", "agent, gateway or operator")
+    .option("--state <state>", "active, suspended or removed", oneOf("active", "suspended", "removed"))
+    .option("--profile <profile>", "agent, gateway or operator", oneOf("agent", "gateway", "operator"))
     .option("--label <label>", "key=value, or a key")
     .action(
       withClient<ListOptions>(terminal, async ({ client, options, json }) => {

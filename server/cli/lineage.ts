@@ -1,6 +1,6 @@
 /** `newleaf lineage …` */
 import type { Command } from "commander";
-import { commandGroup, harmfulCommand, readingCommand, withClient } from "./admin-command.ts";
+import { commandGroup, harmfulCommand, oneOf, readingCommand, withClient } from "./admin-command.ts";
 import type { LineageAnswer } from "./answers.ts";
 import { revocationText, revokeAsked } from "./cert.ts";
 import { asJson, asRecord, asTable, moment } from "./output.ts";
@@ -19,7 +19,7 @@ export function addLineageCommands(program: Command, terminal: Terminal): void {
     summary: "lineages, locked ones with --state locked",
     examples: ["newleaf lineage list --state locked", "newleaf lineage list --identity gateway-1 --json"],
   })
-    .option("--state <state>", "active, locked or ended")
+    .option("--state <state>", "active, locked or ended", oneOf("active", "locked", "ended"))
     .option("--identity <id>", "only of this identity")
     .action(
       withClient<{ readonly state?: string; readonly identity?: string }>(

@@ -2,6 +2,7 @@
 import { createServer as createHttpServer, type RequestListener, type Server as HttpServer } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
+import { AppError } from "@newleaf/shared/problems";
 import type { Address } from "../config.ts";
 import type { Events, HandshakeFailure } from "../events.ts";
 import type { ListenerName } from "./context.ts";
@@ -105,9 +106,11 @@ function listen(server: HttpServer | HttpsServer, { name, address }: ListenerOpt
     server.once("error", (error: NodeJS.ErrnoException) => {
       const why = error.code === "EADDRINUSE" ? "another program has it" : error.message;
       reject(
-        new Error(`The ${name} listener cannot have ${address.host}:${address.port}: ${why}; change listen.${name}`, {
-          cause: error,
-        }),
+        new AppError(
+          "conflict",
+          `The ${name} listener cannot have ${address.host}:${address.port}: ${why}; change listen.${name}`,
+          { cause: error },
+        ),
       );
     });
     server.listen(address.port, address.host, () => resolve());

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { AppError } from "@newleaf/shared/problems";
 import type { Connection } from "./database.ts";
 
 export interface Migration {
@@ -23,20 +24,22 @@ const fileName = /^(\d{4})-([a-z0-9-]+)\.sql$/;
  * Brings the database to the newest schema: each missing migration in a transaction of its own, in order. Forward only.
  *
  * @param now milliseconds, for the record of when
- * @throws Error when the file is no Newleaf database, or holds a migration that is unknown here or was altered
+ * @throws AppError conflict when the file is no Newleaf database, or holds a migration that is unknown here or was altered
  */
 export function migrate(database: Connection, migrations: readonly Migration[], now: number): void {
   const applied = readApplied(database);
   for (const [index, row] of applied.entries()) {
     const known = migrations[index];
     if (known === undefined || known.version !== row.version) {
-      throw new Error(
+      throw new AppError(
+        "conflict",
         `The database ${database.name} holds migration ${row.version} (${row.name}), which this version of Newleaf does not know: ` +
           "a newer one made it. Run that version, or restore a backup made by this one.",
       );
     }
     if (known.sha256 !== row.sha256 || known.name !== row.name) {
-      throw new Error(
+      throw new AppError(
+        "conflict",
         `Migration ${row.version} (${row.name}) is not the one that was applied to ${database.name}: the file was altered ` +
           "(SHA-256 differs). Reinstall Newleaf, or restore the file as it was.",
       );

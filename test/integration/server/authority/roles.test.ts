@@ -5,6 +5,7 @@ import { after, before, describe, it } from "node:test";
 import { keyFingerprint } from "@newleaf/shared/fingerprint";
 import { requestJson } from "@newleaf/shared/http-client";
 import type { Caller } from "../../../../server/authority/authority.ts";
+import { removeIdentity, setSuspended } from "../../../../server/authority/identities.ts";
 import { planInventory } from "../../../../server/authority/inventory.ts";
 import { revoke } from "../../../../server/authority/revoke.ts";
 import { createToken, revokeToken } from "../../../../server/authority/tokens.ts";
@@ -75,5 +76,32 @@ describe("a lesser role", () => {
       maxBytes: 100_000,
     });
     await assert.rejects(request, { code: "media-type-unsupported" });
+  });
+});
+
+describe("the last admin", () => {
+  before(async () => {
+    service = await startService();
+  });
+  after(() => service[Symbol.asyncDispose]());
+
+  it("is neither removed nor suspended, and loses no certificate by the attempt", async () => {
+    const { authority } = service.server;
+    await assert.rejects(removeIdentity(authority, as("admin"), operatorId), { code: "not-permitted" });
+    await assert.rejects(setSuspended(authority, as("admin"), operatorId, true), { code: "not-permitted" });
+    const identity = await service.admin<{ state: string }>("GET", `/v1/identities/${operatorId}`);
+    assert.equal(identity.state, "active");
+  });
+
+  it("may go once there is another", async () => {
+    const { authority } = service.server;
+    const names = { dns: [], ip: [], uri: [], email: [] };
+    const entry = { id: "second@operators", profile: "operator" as const, names, keys: [], labels: {} };
+    await authority.store.changeInventory([{ kind: "add", entry, role: "admin" }], authority.clock.now(), []);
+    await setSuspended(authority, as("admin"), "second@operators", true);
+    await assert.rejects(removeIdentity(authority, as("admin"), operatorId), { code: "not-permitted" });
+    await setSuspended(authority, as("admin"), "second@operators", false);
+    await removeIdentity(authority, as("admin"), operatorId);
+    assert.equal((await authority.store.findIdentity(operatorId))?.state, "removed");
   });
 });

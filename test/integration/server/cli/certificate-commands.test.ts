@@ -157,7 +157,7 @@ suite("cert and lineage", () => {
     assert.equal((await command(["cert", "revoke", "--serial", "12", "--identity", "x", "--yes"])).code, 2);
     const leaf = await enrolled("reasoned");
     const { code, err } = await command(["cert", "revoke", "--serial", leaf.serial, "--reason", "boredom", "--yes"]);
-    assert.deepEqual([code, /\(reason-invalid\)/.test(err)], [1, true]);
+    assert.deepEqual([code, /It is one of unspecified, keyCompromise/.test(err)], [2, true]);
   });
 
   test("hold and release", async () => {
@@ -225,6 +225,41 @@ suite("ca, crl, status, audit", () => {
       assert.equal(code, 1);
       assert.match(err, reason);
     }
+  });
+
+  test("a copy that cannot be read, is empty or is something else says which; an export is not written over another", async () => {
+    const file = join(service.dir, "other.jsonl");
+    for (const [content, code, reason] of [
+      [null, 2, /other\.jsonl cannot be read \(ENOENT\)/],
+      ["", 2, /other\.jsonl is empty/],
+      ["no log\n", 1, /other\.jsonl, line 1, is no row of an audit log/],
+    ] as const) {
+      if (content !== null) writeFileSync(file, content);
+      const refused = await command(["audit", "verify", "--file", file]);
+      assert.deepEqual([refused.code, reason.test(refused.err)], [code, true], refused.err);
+      assert.doesNotMatch(refused.err, /\n {4}at /);
+    }
+    const again = await command(["audit", "export", "--out", file]);
+    assert.deepEqual([again.code, /other\.jsonl exists/.test(again.err)], [2, true], again.err);
+    assert.equal(readFileSync(file, "utf8"), "no log\n");
+  });
+
+  test("a value that cannot be is wrong usage, and says what can be; fingerprints are read as tools print them", async () => {
+    for (const [argv, known] of [
+      [["cert", "list", "--state", "gone"], "superseded"],
+      [["cert", "revoke", "--identity", "audited", "--reason", "because"], "cessationOfOperation"],
+      [["cert", "revoke", "--key", "sha256:beef"], "64 hex digits"],
+      [["identity", "list", "--state", "gone"], "suspended"],
+      [["lineage", "list", "--state", "gone"], "locked"],
+      [["approvals", "list", "--state", "gone"], "denied"],
+    ] as const) {
+      const { code, err } = await command([...argv]);
+      assert.deepEqual([code, err.includes(known)], [2, true], err);
+    }
+    const [certificate] = await json<{ key: string }[]>("cert", "list", "--identity", "admin@operators");
+    const spelled = (certificate?.key ?? "").slice(7).toUpperCase().match(/../g)?.join(":") ?? "";
+    const found = await json<{ revoked: object[] }>("cert", "revoke", "--key", spelled, "--dry-run");
+    assert.equal(found.revoked.length, 1);
   });
 });
 

@@ -103,6 +103,7 @@ suite("newleaf serve", () => {
   });
 
   test("an address that is taken is an error that names it, exit code 1", async () => {
+    rmSync(join(dataDir, "run.json"), { force: true });
     const other = createServer().listen(0, "127.0.0.1");
     await once(other, "listening");
     const address = `127.0.0.1:${(other.address() as AddressInfo).port}`;
