@@ -29,6 +29,9 @@ const byWord: Readonly<Record<string, string>> = {
   "preflight-dates": "compare this host's clock with the service's",
   "preflight-crl-fresh": "does the service publish its CRLs? newleaf crl show",
   "preflight-crl": "does the service publish its CRLs? newleaf crl show",
+  "not-served":
+    "does the proxy run, and read its files from `directory`/current? Reload it by hand, read its error log, then newleaf-agent renew",
+  "taken-back": "read the proxy's error log; the agent tries the new set again by itself",
   install: "see what the message names: space, owner, mode or links",
 };
 

@@ -145,17 +145,22 @@ async function* checkCertificate(certificate: CertificateConfig): AsyncGenerator
   } catch (error) {
     yield fail(explain(error).message);
   }
-  for (const problem of await validate(certificate.reload))
-    yield fail(`reload (${describe(certificate.reload)}): ${problem}`);
-  for (const problem of certificate.check === null ? [] : await validateCheck(certificate.check))
-    yield fail(`check: ${problem}`);
+  const how = `reload (${describe(certificate.reload)})`;
+  const reloadProblems = await validate(certificate.reload);
+  for (const problem of reloadProblems) yield fail(`${how}: ${problem}`);
+  if (reloadProblems.length === 0) yield ok(how);
+  if (certificate.check !== null) {
+    const problems = await validateCheck(certificate.check);
+    for (const problem of problems) yield fail(`check: ${problem}`);
+    if (problems.length === 0) yield ok(`check ${certificate.check.join(" ")} can be started; it is not run here`);
+  }
   if (certificate.probes.length === 0)
     yield warn("probe: none, so nothing will prove that a renewed certificate is served");
   for (const probe of certificate.probes) {
     const answer = await probeOnce({ ...probe, timeoutMs: probeTimeoutMs });
     // Before the first enrollment there is often nothing to serve yet.
     yield "error" in answer
-      ? warn(`probe ${probe.connect}: ${answer.error}`)
+      ? warn(`probe ${answer.error}`)
       : ok(`probe ${probe.connect} presents ${answer.fingerprint}`);
   }
 }

@@ -175,21 +175,30 @@ function finish(agent: AgentContext, result: PassResult, terminal: Terminal, don
   const { notServed, retries } = journal.state;
   const leaf = newestLeaf(journal.state);
   if (leaf !== null) {
-    const what = result.renewed ? `renewed, serial ${leaf.serial}` : done;
-    const proof = notServed !== null ? "INSTALLED, NOT SERVED" : config.probes.length === 0 ? "installed" : "served";
-    terminal.out(`${config.name}: ${what}; ${proof}; until ${new Date(leaf.notAfter).toISOString()}\n`);
+    const what = result.renewed ? `renewed, serial ${leaf.serial}` : retries.ask.error === null ? done : "NOT RENEWED";
+    terminal.out(`${config.name}: ${what}; ${proofOf(agent, leaf)}; until ${new Date(leaf.notAfter).toISOString()}\n`);
   }
   if (!result.failed) return 0;
-  for (const { error } of Object.values(retries)) {
-    if (error === null) continue;
-    const advice = adviceFor(error.code);
-    terminal.error(
-      `${config.name}: ${error.step}: ${error.code}: ${error.message}${advice === null ? "" : `\n  do: ${advice}`}\n`,
-    );
+  const errors = Object.values(retries).flatMap(({ error }) => (error === null ? [] : [error]));
+  // One cause often stops several works: each message once, and the advice after the last of its kind.
+  const distinct = errors.filter(({ message }, index) => errors.findIndex((one) => one.message === message) === index);
+  for (const [index, { step, code, message }] of distinct.entries()) {
+    terminal.error(`${config.name}: ${step}: ${code}: ${message}\n`);
+    const advice = distinct[index + 1]?.code === code ? null : adviceFor(code);
+    if (advice !== null) terminal.error(`  do: ${advice}\n`);
   }
   if (notServed !== null && retries.serve.error === null)
     terminal.error(`${config.name}: installed, not served: ${notServed.detail}\n`);
   return 1;
+}
+
+/** Of the newest leaf held, not of whatever is on the proxy's disk. */
+function proofOf({ config, journal }: AgentContext, leaf: { readonly fingerprint: string }): string {
+  const { notServed, served } = journal.state;
+  if (notServed !== null) return "INSTALLED, NOT SERVED";
+  if (served?.fingerprint !== leaf.fingerprint)
+    return served === null ? "NOT INSTALLED" : "the one before stays in use";
+  return config.probes.length === 0 ? "installed" : "served";
 }
 
 export async function statusCommand(

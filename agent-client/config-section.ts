@@ -116,7 +116,7 @@ export function readChoice<Word extends string>(
   const meant = nearest(text, words);
   section.problem(
     key,
-    `is "${text}"; ${meant === null ? "" : `did you mean ${meant}? `}It is one of ${words.join(", ")}`,
+    `is "${text}"; ${meant === null ? "it" : `did you mean ${meant}? It`} is one of ${words.join(", ")}`,
   );
   return absent;
 }

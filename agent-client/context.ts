@@ -170,14 +170,21 @@ export function explain(error: unknown): { code: string; message: string; retryA
   if (error instanceof WaitingError) {
     return { code: "waiting", message: error.message, retryAfterSeconds: error.retryAfterSeconds };
   }
+  if (error instanceof WorkError) return { code: error.code, message: error.message };
   if (error instanceof Error)
     return { code: error.name === "InstallError" ? "install" : "local", message: error.message };
   return { code: "local", message: String(error) };
 }
 
-/** A failure that has no class of its own: what failed, in a sentence. */
+/** A failure that has no class of its own: what failed, in a sentence, and the word under which there is advice. */
 export class WorkError extends Error {
   override readonly name = "WorkError";
+  readonly code: string;
+
+  constructor(message: string, code = "local") {
+    super(message);
+    this.code = code;
+  }
 }
 
 /** Nothing is wrong, but a human has to decide. */

@@ -83,6 +83,7 @@ export async function tell(context: AgentContext, installed: Installed, signal: 
   const desired = await desiredSet(context);
   if (desired === null || !isAsDesired(installed, desired)) return;
   await arrow(context, "reloaded");
+  let reloadFailure = "";
   if (!(await servesAlready(context, installed))) {
     if (config.check !== null) {
       const checked = await runCheck(config.check, { signal });
@@ -90,7 +91,10 @@ export async function tell(context: AgentContext, installed: Installed, signal: 
         return refuse(context, installed, `${config.check.join(" ")}: ${checked.detail}`, "check-failed");
     }
     const told = await reload(config.reload, { signal });
-    context.log.info("reload", { ok: told.ok, how: describe(config.reload), detail: told.detail });
+    const outcome = { ok: told.ok, how: describe(config.reload), detail: told.detail };
+    if (told.ok) context.log.info("reload", outcome);
+    else context.log.warn("reload", outcome);
+    reloadFailure = told.ok ? "" : `; the reload had failed: ${told.detail}`;
     if (told.ok) await journal.update({ told: toldOf(installed, desired) });
     else if (config.probes.length === 0) return refuse(context, installed, told.detail, "not-served");
     context.checkpoint("proxy-told");
@@ -103,7 +107,7 @@ export async function tell(context: AgentContext, installed: Installed, signal: 
   await refuse(
     context,
     installed,
-    bad.detail,
+    `${bad.detail}${reloadFailure}`,
     bad.outcome === "broken" || bad.outcome === "unverified" ? "broke" : "not-served",
   );
 }
@@ -194,7 +198,7 @@ async function refuse(context: AgentContext, installed: Installed, detail: strin
   if (isToBlame && canGoBack(context, installed)) {
     await quarantine(config.target, installed.version, detail);
     context.checkpoint("quarantined");
-    const error = new WorkError(`the new set was taken back: ${detail}`);
+    const error = new WorkError(`the new set was taken back: ${detail}`, "taken-back");
     const change = failed(context, "install", {
       step: "served",
       error,
@@ -204,7 +208,7 @@ async function refuse(context: AgentContext, installed: Installed, detail: strin
     await journal.update({ staging: null, retries: { ...change.retries, serve: fresh } });
     return;
   }
-  const error = new WorkError(`installed, not served: ${detail}`);
+  const error = new WorkError(`installed, not served: ${detail}`, "not-served");
   const { retries } = failed(context, "serve", {
     step: "served",
     error,

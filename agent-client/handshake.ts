@@ -70,10 +70,18 @@ export async function shakeHands(
     return shown;
   } catch (error) {
     socket.destroy();
-    throw new HandshakeError(`${probe.connect}: ${error instanceof Error ? error.message : String(error)}`, reachable);
+    throw new HandshakeError(`${probe.connect}: ${whyNot(error)}`, reachable);
   } finally {
     any.removeEventListener("abort", stop);
   }
+}
+
+/** Node repeats the address; the reader has it already. */
+function whyNot(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return (error as NodeJS.ErrnoException).code === "ECONNREFUSED"
+    ? "nothing listens there (ECONNREFUSED)"
+    : error.message;
 }
 
 /**

@@ -211,7 +211,7 @@ function diskLine({ installed, fingerprint }: CertificateStatus): string {
 function servedLine({ served, reload }: CertificateStatus): string {
   if (served.state === "not-probed") return "not probed (probe: none)";
   if (served.state === "served") return `yes, seen just now at ${served.seen.map((one) => one.address).join(", ")}`;
-  const what = served.seen.map((one) => `${one.address}: ${one.error ?? `presents ${one.fingerprint}`}`);
+  const what = served.seen.map((one) => one.error ?? `${one.address}: presents ${one.fingerprint}`);
   return `NO: ${what.join("; ")}. Reload: ${reload}`;
 }
 

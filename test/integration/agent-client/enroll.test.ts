@@ -194,6 +194,26 @@ test("an expired certificate is recovered by run when an operator grants it, wit
   });
 });
 
+test("renew whose set is taken back is 1, says that the one before stays, why, and what to do", async () => {
+  await withHost({}, async (service, host) => {
+    await addGateway(service);
+    const { token } = await service.admin<{ token: string }>("POST", "/v1/tokens", {
+      identity: "gateway-1",
+      ttl: "1h",
+    });
+    await enrollCommand(enrollOptions(host, token), capture(), idle, quiet);
+    const before = host.installed();
+    host.configure({ ...unserved, check: ["/bin/false"] });
+    const terminal = capture();
+    const options = { config: host.configFile, name: null, force: true, adopt: false };
+    assert.equal(await renewCommand(options, terminal, idle, quiet), 1);
+    assert.match(terminal.text.out, /renewed, serial [0-9a-f]+; the one before stays in use;/);
+    assert.match(terminal.text.error, /served: taken-back: the new set was taken back: \/bin\/false/);
+    assert.equal(terminal.text.error.split("  do: ").length, 2, "one cause, one advice");
+    assert.equal(host.installed(), before);
+  });
+});
+
 test("renew: nothing due is 0, --force renews with a new key", async () => {
   await withHost({}, async (service, host) => {
     await addGateway(service);

@@ -105,6 +105,25 @@ test("a healthy proxy that does not listen keeps the new files: installed, not s
   });
 });
 
+test("a reload that failed is named where the consequence is: in the failure, and at the service", async () => {
+  await tell(
+    { certificate: { reload: { command: ["/bin/false"] } } },
+    async ({ service, host, agent, proxy, pass }) => {
+      proxy.mode = "stuck";
+      assert.equal((await pass(true)).failed, true);
+      const { error } = agent.journal.state.retries.serve;
+      assert.equal(error?.code, "not-served");
+      assert.match(error.message, /still served: .*; the reload had failed: .*\/bin\/false.*exit code 1/);
+      const known = await service.admin<{ failure?: { message: string } }>("GET", "/v1/identities/gateway-1");
+      assert.match(known.failure?.message ?? "", /the reload had failed/);
+      assert.ok(
+        host.lines.some((line) => line.includes(" warn reload ")),
+        "not hidden among what went well",
+      );
+    },
+  );
+});
+
 test("a proxy that is down when its certificate is renewed is not the new set's fault: the files stay", async () => {
   await tell({}, async ({ host, agent, proxy, pass }) => {
     const before = host.installed();
