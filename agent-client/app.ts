@@ -41,6 +41,11 @@ export interface AgentApp extends AsyncDisposable {
   run(signal: AbortSignal): Promise<void>;
 }
 
+/** Wrong usage that only shows once the configuration is known. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
 /** Something about the state directory or the command's target is not as it must be. */
 export class SetupError extends Error {
   override readonly name = "SetupError";
@@ -48,7 +53,7 @@ export class SetupError extends Error {
 
 /**
  * Opens state and trust, and takes the lock.
- * @throws LockedError, SetupError, BundleError, the system error
+ * @throws LockedError, SetupError, UsageError, BundleError, the system error
  */
 export async function openAgent(
   config: AgentConfig,
@@ -133,7 +138,7 @@ function chooseCertificates(config: AgentConfig, name: string | null): readonly 
   const chosen = config.certificates.filter((certificate) => certificate.name === name);
   if (chosen.length > 0) return chosen;
   const names = config.certificates.map((certificate) => certificate.name).join(", ");
-  throw new SetupError(`the configuration has no certificate "${name}"; it has ${names}`);
+  throw new UsageError(`the configuration has no certificate "${name}"; it has ${names}`);
 }
 
 /** Keys are in there: nobody else may look. */

@@ -6,7 +6,7 @@ import { AppError } from "@newleaf/shared/problems";
 import { readToken } from "@newleaf/shared/token";
 import { adviceFor } from "./advice.ts";
 import { passOnce, type PassResult } from "./agent.ts";
-import { type AgentApp, type AgentOverrides, openAgent, SetupError } from "./app.ts";
+import { type AgentApp, type AgentOverrides, openAgent, UsageError } from "./app.ts";
 import { runChecks } from "./check.ts";
 import { loadConfig } from "./config.ts";
 import { type AgentContext, explain } from "./context.ts";
@@ -22,11 +22,6 @@ export interface Terminal {
 
 /** 0 done, 1 refused or failed, 2 wrong usage. */
 export type ExitCode = 0 | 1 | 2;
-
-/** Wrong usage that only shows once the configuration is known. */
-export class UsageError extends Error {
-  override readonly name = "UsageError";
-}
 
 export interface EnrollOptions {
   readonly config: string;
@@ -243,7 +238,7 @@ export function readTokenOption(
   try {
     return readFileSync(file === "-" ? 0 : file, "utf8").trim();
   } catch (error) {
-    throw new SetupError(`the token cannot be read: ${(error as Error).message}`);
+    throw new UsageError(`the token file ${file} cannot be read (${(error as NodeJS.ErrnoException).code})`);
   }
 }
 

@@ -12,8 +12,8 @@ import {
   runCommand,
   statusCommand,
   type Terminal,
-  UsageError,
 } from "./commands.ts";
+import { UsageError } from "./app.ts";
 import { defaultConfigFile } from "./config.ts";
 import { version } from "./version.ts";
 

@@ -61,7 +61,8 @@ const ownVariables: readonly string[] = ["NEWLEAF_DATA", "NEWLEAF_TOKEN", "NEWLE
 /** Kubernetes puts these into every container when a service of the namespace is called `newleaf` or `newleaf-…`. */
 const kubernetesVariable = /_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)$/;
 
-const duration = z.string().transform((text, context) => {
+const durationNeeded = "must be a duration, a whole number and a unit: 90s, 15m, 12h, 30d";
+const duration = z.string({ error: durationNeeded }).transform((text, context) => {
   try {
     return parseDuration(text);
   } catch (error) {
@@ -70,7 +71,8 @@ const duration = z.string().transform((text, context) => {
   }
 });
 const positiveDuration = duration.refine((ms) => ms > 0, "must be longer than nothing");
-const address = z.string().transform((text, context): Address => {
+const addressNeeded = "must be host:port, such as 127.0.0.1:8443; only public and ops can be off (null)";
+const address = z.string({ error: addressNeeded }).transform((text, context): Address => {
   const parsed = parseAddress(text);
   if (parsed !== null) return parsed;
   context.addIssue({

@@ -47,6 +47,8 @@ export function parseInventory(text: string, name: string): readonly InventoryFi
   const fault = document.errors[0] ?? document.warnings[0];
   if (fault !== undefined) throw new AppError("request-invalid", `${name} is not YAML: ${fault.message}`);
   const value: unknown = document.toJS({ maxAliasCount: 100 });
+  if (value === null || typeof value !== "object" || Array.isArray(value))
+    throw new AppError("request-invalid", `${name} holds no inventory: it has to begin with \`identities:\``);
   const parsed = file.safeParse(value);
   if (parsed.success) return parsed.data.identities;
   const faults = parsed.error.issues.flatMap((issue) => describe(issue, value));

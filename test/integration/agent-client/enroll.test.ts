@@ -364,10 +364,10 @@ test("a token comes from a file, from the environment, or from the command line 
     assert.equal(terminal.text.error, "");
     assert.equal(readTokenOption({ token: "nl1.arg" }, undefined, terminal), "nl1.arg");
     assert.match(terminal.text.error, /visible .* in the process list/);
-    assert.throws(
-      () => readTokenOption({ tokenFile: join(host.dir, "none") }, undefined, terminal),
-      /the token cannot be read/,
-    );
+    assert.throws(() => readTokenOption({ tokenFile: join(host.dir, "none") }, undefined, terminal), {
+      name: "UsageError",
+      message: `the token file ${join(host.dir, "none")} cannot be read (ENOENT)`,
+    });
   });
 });
 
@@ -378,6 +378,7 @@ test("exit codes: wrong usage is 2, a configuration that is wrong is 1, help is 
   try {
     assert.equal(await main(["--help"]), 0);
     assert.equal(await main(["frobnicate"]), 2);
+    assert.equal(await main(["enroll", "--token-file", "/nonexistent/token"]), 2);
     assert.equal(await main(["run", "--frobnicate"]), 2);
     assert.equal(await main(["enroll", "--token", "a", "--token-file", "b"]), 2);
     assert.equal(await main(["check", "--config", "/no/such/file"]), 1);

@@ -144,6 +144,14 @@ suite("configuration", () => {
     }
   });
 
+  test("a value of another type is told what it has to be, not what it is to the parser", () => {
+    assert.match(refusal("crl: {interval: 30}"), /crl\.interval: must be a duration, .*30d/);
+    assert.match(
+      refusal("listen: {agents: null}"),
+      /listen\.agents: must be host:port, .* only public and ops can be off/,
+    );
+  });
+
   test("null turns off the listeners that the service can do without, and no other", () => {
     assert.equal(parse("", { NEWLEAF_LISTEN_PUBLIC: "null" }).listen.public, null);
     assert.equal(parse("listen: {ops: null}").listen.ops, null);

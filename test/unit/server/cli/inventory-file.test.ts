@@ -49,8 +49,8 @@ suite("inventory.yml", () => {
 
   test("an id that YAML reads as a number, a list at the top and a file of nothing are refused", () => {
     assert.match(faults("identities: [{id: 007, profile: agent}]"), /identities\[0\] id/);
-    assert.match(faults("[]"), /expected object/);
-    assert.match(faults(""), /does not hold/);
+    for (const text of ["[]", "", "# nothing\n", "identities"])
+      assert.match(faults(text), /holds no inventory: .*`identities:`/);
   });
 
   test("aliases cannot blow it up", () => {
