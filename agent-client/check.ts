@@ -116,7 +116,9 @@ async function knownRoots(config: AgentConfig, clock: Clock): Promise<readonly B
   try {
     text = await readFile(config.roots, "utf8");
   } catch (error) {
-    throw new BundleError(`the roots file cannot be read: ${(error as Error).message}`);
+    throw new BundleError(
+      `the roots file cannot be read: ${(error as Error).message}; copy roots.pem from the service's data directory there, or leave \`roots\` out and enroll with a token`,
+    );
   }
   const file = readRoots(text, config.roots);
   return [...anchors, ...file.filter((root) => !anchors.some((known) => known.equals(root)))];

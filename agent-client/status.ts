@@ -100,7 +100,7 @@ async function readOne(config: AgentConfig, certificate: CertificateConfig, now:
     served,
     reload: describe(certificate.reload),
     next: nextOf(journal, now),
-    failures: failuresOf(journal),
+    failures: failuresOf(journal, now),
   };
 }
 
@@ -158,13 +158,22 @@ function nextOf(journal: Journal, now: number): CertificateStatus["next"] {
   return { action: "renew", at: not(Math.max(renewalDue(newest, journal.window), retries.ask.notBefore)) };
 }
 
-function failuresOf(journal: Journal): CertificateStatus["failures"] {
+function failuresOf(journal: Journal, now: number): CertificateStatus["failures"] {
   return retryKinds.flatMap((work) => {
     const { error, notBefore, failures } = journal.retries[work];
     if (error === null) return [];
     const { step, code, message } = error;
     return [
-      { work, step, code, message, at: iso(error.at), retryAt: iso(notBefore), failures, advice: adviceFor(code) },
+      {
+        work,
+        step,
+        code,
+        message,
+        at: iso(error.at),
+        retryAt: iso(Math.max(notBefore, now)),
+        failures,
+        advice: adviceFor(code),
+      },
     ];
   });
 }

@@ -287,7 +287,9 @@ async function textOf(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    throw new BundleError(`the roots file cannot be read: ${(error as Error).message}`);
+    throw new BundleError(
+      `the roots file cannot be read: ${(error as Error).message}; copy roots.pem from the service's data directory there, or leave \`roots\` out and enroll with a token`,
+    );
   }
 }
 

@@ -47,7 +47,10 @@ export async function explained<T>(doing: string, act: () => Promise<T>): Promis
     if (error instanceof InstallError) throw error;
     const code = systemCode(error);
     const advice = code === undefined ? undefined : remedies[code];
-    throw new InstallError(`${doing}: ${String(error)}${advice === undefined ? "" : `; ${advice}`}`, error);
+    throw new InstallError(
+      `${doing}: ${error instanceof Error ? error.message : String(error)}${advice === undefined ? "" : `; ${advice}`}`,
+      error,
+    );
   }
 }
 

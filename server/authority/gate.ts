@@ -75,7 +75,13 @@ async function judge(
 
 /** Everything about a leaf of ours that can bar it, in the gate's order. Pure. */
 export function refuseUnfit(leaf: PresentedLeaf, now: number, overlap: number): void {
-  if (leaf.state === "revoked" || leaf.state === "held") {
+  if (leaf.state === "held") {
+    throw new AppError(
+      "certificate-revoked",
+      "This certificate is on hold; an operator has to release it (newleaf cert release) or revoke it",
+    );
+  }
+  if (leaf.state === "revoked") {
     throw new AppError(
       "certificate-revoked",
       `This certificate was revoked (${leaf.reason ?? "unspecified"}); enroll again with a new key`,

@@ -35,11 +35,12 @@ function statusText(status: StatusAnswer): string {
   ].join("\n");
 }
 
-function attentionLines({ attention }: StatusAnswer): string[] {
+function attentionLines({ attention, time }: StatusAnswer): string[] {
   const { expiringWithin7Days, silent, installedNotServed } = attention;
   return [
     ...expiringWithin7Days.map(
-      (leaf) => `${leaf.identity} ends ${moment(leaf.notAfter)}: newleaf identity show ${leaf.identity}`,
+      (leaf) =>
+        `${leaf.identity} ${leaf.notAfter > time ? "ends" : "ENDED"} ${moment(leaf.notAfter)}: newleaf identity show ${leaf.identity}`,
     ),
     ...installedNotServed.map(
       (identity) => `${identity} does not serve what is in force: newleaf identity show ${identity}`,

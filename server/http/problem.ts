@@ -15,13 +15,13 @@ export const noRoute: RequestHandler = () => {
 export function problemHandler(authority: Authority): ErrorRequestHandler {
   return async (error: unknown, request, response, next) => {
     const refusal = toRefusal(error);
-    if (refusal === null)
-      authority.events.faulted(error, `${request.method} ${routeOf(request)}`, contextOf(request).caller.requestId);
+    const { requestId } = contextOf(request).caller;
+    if (refusal === null) authority.events.faulted(error, `${request.method} ${routeOf(request)}`, requestId);
     if (response.headersSent) return next(error);
-    const shown =
-      refusal ?? new AppError("internal", "Something failed here; the service's log has it under this X-Request-Id");
-    await noteRefusal(authority, request, shown);
-    sendProblem(response, shown);
+    // Without the id, which is another each time, a fault that repeats is noted once.
+    await noteRefusal(authority, request, refusal ?? new AppError("internal"));
+    const fault = `Something failed inside the service; its log says what, under requestId ${requestId}`;
+    sendProblem(response, refusal ?? new AppError("internal", fault));
   };
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { after, before, describe, it, mock } from "node:test";
 import { requestJson } from "@newleaf/shared/http-client";
 import { readFile } from "node:fs/promises";
 import { call, csrFor, enrolled, newKey, settled, use } from "../support/agent-client.ts";
@@ -40,6 +40,27 @@ describe("the admin API", () => {
     await assert.rejects(use(service, host), { code: "certificate-revoked" });
     await assert.rejects(service.admin("GET", "/v1/identities/web"), { code: "not-found" });
     await service.admin("POST", "/v1/identities", entry("web"));
+  });
+
+  it("tells of a fault inside only the id under which its log has it", async () => {
+    const broken = mock.method(service.server.authority.store, "findIdentity", () =>
+      Promise.reject(new Error("the secret inside")),
+    );
+    try {
+      const refused = service.admin("POST", "/v1/identities", entry("faulty"));
+      await assert.rejects(refused, { code: "internal", message: /its log says what, under requestId [0-9a-f-]{36}$/ });
+      await assert.rejects(refused, ({ message }: Error) => !message.includes("secret"));
+    } finally {
+      broken.mock.restore();
+    }
+    const { items } = await service.admin<{ items: { detail: { reason?: string } }[] }>(
+      "GET",
+      "/v1/audit?action=request.refused",
+    );
+    assert.ok(
+      items.every(({ detail }) => !/requestId/.test(detail.reason ?? "")),
+      "the same fault is the same sight",
+    );
   });
 
   it("plans and applies an inventory, and prunes only what it is told to", async () => {

@@ -143,7 +143,10 @@ describe("revocation", () => {
     const host = await settled(service, "held");
     const { serial } = host.answer;
     await service.admin("POST", `/v1/certificates/${serial}/revocation`, { reason: "certificateHold" });
-    await assert.rejects(use(service, host), { code: "certificate-revoked" });
+    await assert.rejects(use(service, host), {
+      code: "certificate-revoked",
+      message: /on hold; .*newleaf cert release/,
+    });
     assert.equal((await entryOf(serial))?.reason, "certificateHold");
     await service.admin("DELETE", `/v1/certificates/${serial}/revocation`);
     assert.equal((await use(service, host)).status, 200);
