@@ -68,7 +68,7 @@ export interface EnrollmentStore {
   findRequestByKey(key: string, now: number): Promise<RequestRow | null>;
   listRequests(page: PageRequest & { readonly state?: RequestState; readonly now: number }): Promise<Page<RequestRow>>;
   countPendingRequests(now: number): Promise<number>;
-  /** pending → denied. StaleBasis when it is no longer pending. (Approval is part of `recordIssuance`, by `basis.requestId`.) */
+  /** pending → denied. StaleBasis when it is no longer pending. (Approval is part of `recordIssuance`, by `basis.requestId`; an enrollment of the same key in another way answers a pending request, too.) */
   denyRequest(id: string, decidedBy: string, at: number, audit: readonly AuditEntry[]): Promise<void>;
 
   createGrant(grant: GrantRow, audit: readonly AuditEntry[]): Promise<void>;

@@ -207,6 +207,10 @@ export function spender(database: Connection): (record: IssuanceRecord) => void 
     `UPDATE requests SET state = 'issued', identity = ?, serial = ?, decided_by = ?, decided_at = ?
      WHERE id = ? AND state = 'pending' AND key_fingerprint = ?`,
   );
+  const answered = prepare(
+    database,
+    "UPDATE requests SET state = 'issued', identity = ?, serial = ?, decided_at = ? WHERE key_fingerprint = ? AND state = 'pending'",
+  );
   const grant = prepare(
     database,
     "UPDATE grants SET spent_at = ? WHERE id = ? AND identity = ? AND spent_at IS NULL AND expires_at > ?",
@@ -228,6 +232,8 @@ export function spender(database: Connection): (record: IssuanceRecord) => void 
       throw new StaleBasis(`Grant ${grantId} is no longer open.`);
     }
     if (armedKey !== undefined) disarm(armedKey, c.identity);
+    // A request of the same key, made before the token came, has nothing left to wait for.
+    if (requestId === undefined && c.kind !== "renewal") answered.run(c.identity, c.serial, at, c.key);
   };
 }
 

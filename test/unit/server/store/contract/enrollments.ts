@@ -120,6 +120,21 @@ export function enrollmentContract(open: OpenStore): void {
       assert.equal((await store.listRequests({ limit: 10, now })).items.length, 2);
     });
 
+    it("answers a pending request when its key is enrolled in another way, and no other request", async () => {
+      const at = f.t0 + 30 * f.day;
+      const [mine, other] = [f.request({ createdAt: at }), f.request({ createdAt: at })];
+      for (const request of [mine, other]) await store.openRequest(request, limits, []);
+      await f.addIdentity(store, "impatient");
+      const leaf = f.leaf("impatient", { key: mine.key });
+      await store.recordIssuance(f.enrollment(leaf));
+      const answered = await store.findRequest(mine.id, at + 1);
+      assert.deepEqual(
+        [answered?.state, answered?.identity, answered?.serial, answered?.decidedBy],
+        ["issued", "impatient", leaf.serial, null],
+      );
+      assert.equal((await store.findRequest(other.id, at + 1))?.state, "pending");
+    });
+
     it("finds a grant while it is open", async () => {
       await f.addIdentity(store, "granted");
       const grant = {
