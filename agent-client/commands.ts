@@ -1,5 +1,6 @@
 /** What each command of `newleaf-agent` does, between the configuration and the exit code. */
 import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 import { keyFingerprint } from "@newleaf/shared/fingerprint";
 import { NetworkError } from "@newleaf/shared/http-client";
 import { AppError } from "@newleaf/shared/problems";
@@ -224,21 +225,34 @@ export async function checkCommand(
 }
 
 /** The token from a file, from stdin (`-`), from the command line (with a warning) or from the environment. */
-export function readTokenOption(
+export async function readTokenOption(
   options: { readonly tokenFile?: string | undefined; readonly token?: string | undefined },
   environment: string | undefined,
   terminal: Terminal,
-): string | null {
+): Promise<string | null> {
   if (options.token !== undefined && options.token !== "-") {
     terminal.error("warning: --token is visible to every user of this host in the process list; prefer --token-file\n");
     return options.token.trim();
   }
   const file = options.tokenFile ?? (options.token === "-" ? "-" : undefined);
   if (file === undefined) return environment === undefined || environment === "" ? null : environment.trim();
+  if (file === "-") return firstLine(process.stdin);
   try {
-    return readFileSync(file === "-" ? 0 : file, "utf8").trim();
+    return readFileSync(file, "utf8").trim();
   } catch (error) {
     throw new UsageError(`the token file ${file} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+  }
+}
+
+/** A line, not all there is: who pastes a token ends it with Enter. */
+async function firstLine(input: NodeJS.ReadStream): Promise<string> {
+  const lines = createInterface({ input });
+  try {
+    for await (const line of lines) if (line.trim() !== "") return line.trim();
+    throw new UsageError("there is no token on stdin");
+  } finally {
+    lines.close();
+    input.destroy();
   }
 }
 

@@ -72,7 +72,7 @@ function buildProgram(signal: AbortSignal, done: (code: ExitCode) => void): Comm
     .action(async (options: EnrollFlags) => {
       if (options.token !== undefined && options.tokenFile !== undefined)
         throw new UsageError("--token and --token-file exclude each other");
-      const token = readTokenOption(options, process.env["NEWLEAF_TOKEN"], terminal);
+      const token = await readTokenOption(options, process.env["NEWLEAF_TOKEN"], terminal);
       const { config, waitForApproval = false, adopt = false } = options;
       done(
         await enrollCommand({ config, name: options.name ?? null, token, waitForApproval, adopt }, terminal, signal),

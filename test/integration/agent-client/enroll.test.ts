@@ -358,13 +358,13 @@ test("a token comes from a file, from the environment, or from the command line 
     const file = join(host.dir, "token");
     writeFileSync(file, "nl1.abc\n");
     const terminal = capture();
-    assert.equal(readTokenOption({ tokenFile: file }, "other", terminal), "nl1.abc");
-    assert.equal(readTokenOption({}, " nl1.env ", terminal), "nl1.env");
-    assert.equal(readTokenOption({}, "", terminal), null);
+    assert.equal(await readTokenOption({ tokenFile: file }, "other", terminal), "nl1.abc");
+    assert.equal(await readTokenOption({}, " nl1.env ", terminal), "nl1.env");
+    assert.equal(await readTokenOption({}, "", terminal), null);
     assert.equal(terminal.text.error, "");
-    assert.equal(readTokenOption({ token: "nl1.arg" }, undefined, terminal), "nl1.arg");
+    assert.equal(await readTokenOption({ token: "nl1.arg" }, undefined, terminal), "nl1.arg");
     assert.match(terminal.text.error, /visible .* in the process list/);
-    assert.throws(() => readTokenOption({ tokenFile: join(host.dir, "none") }, undefined, terminal), {
+    await assert.rejects(readTokenOption({ tokenFile: join(host.dir, "none") }, undefined, terminal), {
       name: "UsageError",
       message: `the token file ${join(host.dir, "none")} cannot be read (ENOENT)`,
     });
