@@ -35,6 +35,18 @@ const byWord: Readonly<Record<string, string>> = {
   install: "see what the message names: space, owner, mode or links",
 };
 
+/** For what the system refused to this process, whatever it was about. */
+const bySystemCode: Readonly<Record<string, string>> = {
+  EACCES: "run it as the user that owns the state directory (with the unit of deploy/systemd: root)",
+  EPERM: "run it as the user that owns the state directory (with the unit of deploy/systemd: root)",
+  ENOSPC: "free some space; what is in force stays as it is",
+  EROFS: "the state directory has to be writable: with systemd StateDirectory=, in a container a volume",
+};
+
+export function adviceForSystem(code: unknown): string | null {
+  return typeof code === "string" ? (bySystemCode[code] ?? null) : null;
+}
+
 /** Null when the message says it all. */
 export function adviceFor(code: string): string | null {
   return (isProblemCode(code) ? byProblem[code] : byWord[code]) ?? null;

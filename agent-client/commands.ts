@@ -5,7 +5,7 @@ import { keyFingerprint } from "@newleaf/shared/fingerprint";
 import { NetworkError } from "@newleaf/shared/http-client";
 import { AppError } from "@newleaf/shared/problems";
 import { readToken } from "@newleaf/shared/token";
-import { adviceFor } from "./advice.ts";
+import { adviceFor, adviceForSystem } from "./advice.ts";
 import { passOnce, type PassResult } from "./agent.ts";
 import { type AgentApp, type AgentOverrides, openAgent, UsageError } from "./app.ts";
 import { runChecks } from "./check.ts";
@@ -263,6 +263,6 @@ const longestPollMs = 60_000;
 export function describeFailure(error: unknown): string {
   const { code, message } = explain(error);
   const isCoded = error instanceof AppError || error instanceof NetworkError;
-  const advice = adviceFor(code);
+  const advice = adviceFor(code) ?? adviceForSystem((error as { readonly code?: unknown } | null | undefined)?.code);
   return `newleaf-agent: ${isCoded ? `${code}: ` : ""}${message}${advice === null ? "" : `\n  do: ${advice}`}\n`;
 }

@@ -5,6 +5,7 @@ import { join, resolve } from "node:path";
 import { type HttpResponse, NetworkError, requestJson } from "@newleaf/shared/http-client";
 import { AppError } from "@newleaf/shared/problems";
 import { parseAddress, resolveDataDir } from "../config.ts";
+import { isFounded } from "../data-directory.ts";
 import { version } from "../version.ts";
 import { type OperatorFiles, readOperatorFiles } from "./operator-files.ts";
 import { isRenewalDue, renewOperator } from "./operator-renewal.ts";
@@ -156,7 +157,7 @@ async function send(service: Service, files: OperatorFiles, call: Call): Promise
 function localService(dataDir: string): Service {
   const startHint = `Start it with: newleaf serve --data ${dataDir}`;
   const runFile = join(dataDir, "run.json");
-  if (!existsSync(join(dataDir, "newleaf.yml"))) {
+  if (!isFounded(dataDir)) {
     throw new AppError(
       "not-found",
       `There is no Newleaf data directory at ${dataDir}. Say where it is with --data, or speak to a service elsewhere with --server and --roots`,

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { AppError } from "@newleaf/shared/problems";
 import { startServer } from "../app.ts";
 import { configFile, loadConfig, resolveDataDir } from "../config.ts";
+import { isFounded } from "../data-directory.ts";
 import type { Terminal } from "./terminal.ts";
 
 export interface ServeOptions {
@@ -18,7 +19,7 @@ export interface ServeOptions {
  */
 export async function serve(terminal: Terminal, options: ServeOptions): Promise<void> {
   const dataDir = resolveDataDir(options.data, terminal.env);
-  if (!existsSync(join(dataDir, configFile))) {
+  if (!isFounded(dataDir)) {
     throw new AppError(
       "not-found",
       `There is no certification authority in ${dataDir} yet. Make one with: newleaf init --data ${dataDir}`,

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { describeFailure } from "../../../agent-client/commands.ts";
 
 const launcher = join(import.meta.dirname, "../../../bin/newleaf-agent");
 const scratch = mkdtempSync(join(tmpdir(), "newleaf-token-"));
@@ -44,6 +45,15 @@ test("a token that comes late, ended by Enter and by nothing else, is read", asy
   });
   assert.match(err, /^newleaf-agent: token-invalid: This is not an enrollment token/);
   assert.equal(code, 1);
+});
+
+test("what the system refuses is told with what helps", () => {
+  const refused = Object.assign(new Error("EACCES: permission denied, open '/state/trust.json'"), { code: "EACCES" });
+  assert.equal(
+    describeFailure(refused),
+    "newleaf-agent: EACCES: permission denied, open '/state/trust.json'\n  do: run it as the user that owns the state directory (with the unit of deploy/systemd: root)\n",
+  );
+  assert.equal(describeFailure(undefined), "newleaf-agent: undefined\n");
 });
 
 test("an end without a token is wrong usage", async () => {
