@@ -2,6 +2,7 @@
  * Renewal: whoever presents the current leaf gets a fresh one. Every renewal is a fresh decision against inventory,
  * profile and policy as they are now; nothing is copied from the presented leaf.
  */
+import { allNames } from "@newleaf/shared/names";
 import { AppError } from "@newleaf/shared/problems";
 import { readCsr, type ParsedCsr } from "../ca/csr.ts";
 import { decideRenewal, wasSuperseded, type RenewalAction } from "../ca/lineage.ts";
@@ -116,7 +117,8 @@ async function issueSuccessor(
     keyReuse: profile.keyReuse,
     successor: action.kind === "repeat" ? action.successor : null,
   });
-  const { dropped } = checkNames({ csr, identity, presented: leafNames(leaf.der) });
+  const asksForNames = csr.commonName !== null || allNames(csr.names).length > 0;
+  const { dropped } = checkNames({ csr, identity, ...(asksForNames ? { presented: leafNames(leaf.der) } : {}) });
 
   if (action.kind === "repeat" && isStillWhatWouldBeIssued(authority, action.successor, identity, now)) {
     return { certificate: action.successor, again: true };

@@ -7,7 +7,7 @@ import type { Authority } from "../authority/authority.ts";
 import { refuseUnfit } from "../authority/gate.ts";
 import { certificateAnswer, isoTime } from "../authority/issue.ts";
 import { readChanges } from "../authority/publications.ts";
-import { renewalWindowOf } from "../authority/renewal-window.ts";
+import { renewalWindowOf, type Window } from "../authority/renewal-window.ts";
 import { recordReport, recordSeen } from "../authority/report.ts";
 import { renew } from "../authority/renew.ts";
 import type { CertificateRow } from "../store/certificates.ts";
@@ -35,7 +35,10 @@ export function agentsApp(authority: Authority, stopping: AbortSignal): Express 
   app.post(paths.renewals, ...jsonBody(), async (request, response) => {
     const { csr } = parseBody(renewalSchema, request);
     const { certificate, again } = await renew(authority, contextOf(request).caller, leafOf(request), csr);
-    await sendCertificate(authority, request, response, again ? 200 : 201, certificate);
+    // What was issued this moment is what would be issued now.
+    const { renewalStart: start, renewalEnd: end } = certificate;
+    const window = again ? await renewalWindowOf(authority, certificate) : { start, end };
+    sendCertificate(authority, request, response, { status: again ? 200 : 201, certificate, window });
   });
 
   app.get(paths.renewalWindow, async (request, response) => {
@@ -58,17 +61,29 @@ export function agentsApp(authority: Authority, stopping: AbortSignal): Express 
   return app;
 }
 
+/** The plain cases first: weighing types costs as much as reading the request's key. */
+function prefersPem(request: Request): boolean {
+  const { accept = "*/*" } = request.headers;
+  if (accept === mediaTypes.json || accept === "*/*") return false;
+  return request.accepts([mediaTypes.json, mediaTypes.pemChain]) === mediaTypes.pemChain;
+}
+
+interface ReleasedLeaf {
+  readonly status: 200 | 201;
+  readonly certificate: CertificateRow;
+  readonly window: Pick<Window, "start" | "end">;
+}
+
 /** The leaf as JSON, or as PEM chain for who asks for that. */
-export async function sendCertificate(
+export function sendCertificate(
   authority: Authority,
   request: Request,
   response: Response,
-  status: number,
-  certificate: CertificateRow,
-): Promise<void> {
-  const answer = certificateAnswer(authority, certificate, await renewalWindowOf(authority, certificate));
+  { status, certificate, window }: ReleasedLeaf,
+): void {
+  const answer = certificateAnswer(authority, certificate, window);
   response.setHeader("Cache-Control", "no-store");
-  if (request.accepts([mediaTypes.json, mediaTypes.pemChain]) === mediaTypes.pemChain) {
+  if (prefersPem(request)) {
     response.status(status).setHeader("Content-Type", mediaTypes.pemChain);
     response.end(answer.certificate + answer.chain);
     return;

@@ -3,6 +3,7 @@ import express, { type Express, type Request, type Response } from "express";
 import { paths } from "@newleaf/shared/api";
 import type { Authority } from "../authority/authority.ts";
 import { enroll, pollEnrollment, type EnrollmentOutcome } from "../authority/enroll.ts";
+import { renewalWindowOf } from "../authority/renewal-window.ts";
 import { sendCertificate } from "./agents.ts";
 import { sendJson } from "./answers.ts";
 import { jsonBody, parseBody } from "./body.ts";
@@ -44,7 +45,11 @@ async function sendOutcome(
   status: 200 | 201,
   outcome: EnrollmentOutcome,
 ): Promise<void> {
-  if (outcome.kind === "certificate") return sendCertificate(authority, request, response, status, outcome.certificate);
+  if (outcome.kind === "certificate") {
+    const { certificate } = outcome;
+    const window = await renewalWindowOf(authority, certificate);
+    return sendCertificate(authority, request, response, { status, certificate, window });
+  }
   const { id, key } = outcome.request;
   response.setHeader("Retry-After", String(pollAfterSeconds));
   sendJson(response, 202, { id, state: "pending", fingerprint: key, poll: paths.enrollment(id) });
