@@ -30,8 +30,9 @@ interface Collected {
 }
 
 /**
- * Milliseconds that the first command of a commit waits for others when the one before was shared. Waking the writer, a transaction
- * and an fsync cost a quarter of a renewal's CPU time when two share them, a tenth when eight do. A command that comes alone goes at once.
+ * Milliseconds that the first command of a commit waits for others when the one before was shared: under full load with a handshake
+ * for each renewal, four then share a commit instead of two, and the writer thread takes 0.23 ms of CPU time for each instead of 0.30.
+ * A command that comes alone goes at once.
  */
 const busyWindow = 2;
 /** Log pages (4 KB) not yet in the database file that are worth a checkpoint in the other thread. */
