@@ -25,7 +25,7 @@ interface Tally {
 }
 
 /** Kept connections are opened by the batch, so that the service does not hold the whole fleet's at once. */
-const keptBatch = 500;
+const keptBatch = 1_000;
 
 export async function loadFromNode(fleet: Fleet, request: LoadRequest): Promise<LoadResult> {
   const { mode, from, count, pid } = request;
