@@ -57,7 +57,9 @@ async function perform(
     reporter.begin(dir);
     await play({ dir, terminal, env: environmentOf(terminal.env), signal, fail, tell: reporter.tell }, score, once);
   } catch (error) {
-    if (!(error instanceof EndedByPerson)) return asFailure(error);
+    // What was cut short says only that it was; why, the signal knows.
+    const cause: unknown = ending.signal.aborted ? ending.signal.reason : error;
+    if (!(cause instanceof EndedByPerson)) return asFailure(cause);
     if (once) return new DemoFailure("It was ended before it was through.");
   } finally {
     await rm(dir, { recursive: true, force: true });

@@ -172,14 +172,14 @@ test("enroll --wait-for-approval waits until an operator has decided; without it
 });
 
 test("an expired certificate is recovered by run when an operator grants it, with the last leaf's key", async () => {
-  await withHost({ NEWLEAF_PROFILES_GATEWAY_VALIDITY: "2s" }, async (service, host) => {
+  await withHost({ NEWLEAF_PROFILES_GATEWAY_VALIDITY: "6s" }, async (service, host) => {
     await addGateway(service);
     const { token } = await service.admin<{ token: string }>("POST", "/v1/tokens", {
       identity: "gateway-1",
       ttl: "1h",
     });
     assert.equal(await enrollCommand(enrollOptions(host, token), capture(), idle, quiet), 0);
-    await sleep(2200);
+    await sleep(6200);
     const before = host.installed();
     await using app = await host.open();
     await using running = runInBackground(app);
