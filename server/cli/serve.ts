@@ -1,5 +1,5 @@
 /** `newleaf serve`: runs the service until it is told to stop. */
-import { existsSync, statSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { AppError } from "@newleaf/shared/problems";
@@ -54,19 +54,21 @@ export async function serve(terminal: Terminal, options: ServeOptions): Promise<
 
 /** @throws AppError conflict naming the files and the command that mends them */
 export async function refuseReadableKeys(dataDir: string): Promise<void> {
-  const readable: string[] = [];
+  // Operators' keys are reached through links too, which some versions of Node follow and others do not: each file once.
+  const readable = new Set<string>();
   for (const directory of ["issuers", "operators", "offline"]) {
     const root = join(dataDir, directory);
     if (!existsSync(root)) continue;
-    for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
-      const path = join(entry.parentPath, entry.name);
-      if (entry.isFile() && entry.name.endsWith("key.pem") && (statSync(path).mode & 0o077) !== 0) readable.push(path);
+    for (const name of await readdir(root, { recursive: true })) {
+      if (!name.endsWith("key.pem") || !existsSync(join(root, name))) continue;
+      const path = realpathSync(join(root, name));
+      if ((statSync(path).mode & 0o077) !== 0) readable.add(path);
     }
   }
-  if (readable.length > 0) {
+  if (readable.size > 0) {
     throw new AppError(
       "conflict",
-      `Others than the owner can read private keys of this authority. Mend it with: chmod 600 ${readable.join(" ")}`,
+      `Others than the owner can read private keys of this authority. Mend it with: chmod 600 ${[...readable].join(" ")}`,
     );
   }
 }
