@@ -205,7 +205,8 @@ async function learnWindow(context: AgentContext, { start, end }: { start: numbe
   await journal.update({ window: isOwn ? null : { start, end, learnedAt: clock.now(), moved: true } });
 }
 
-const kindOf: Readonly<Record<Exclude<Action, "wait">, RetryKind>> = {
+/** Which kind of work's back-off an action that failed belongs to. */
+export const kindOf: Readonly<Record<Exclude<Action, "wait">, RetryKind>> = {
   enroll: "ask",
   renew: "ask",
   "refresh-trust": "trust",

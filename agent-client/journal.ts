@@ -137,7 +137,8 @@ export interface Journal {
 
 export const fresh: Attempts = Object.freeze({ ...noFailures, error: null });
 
-const blank: Journal = {
+/** Of a certificate for which nothing has begun. */
+export const blankJournal: Journal = {
   format: 1,
   step: "idle",
   current: null,
@@ -190,7 +191,7 @@ export async function readJournal(directory: string): Promise<Journal> {
   try {
     text = await readFile(path, "utf8");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return blank;
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return blankJournal;
     throw error;
   }
   try {
@@ -208,11 +209,11 @@ export function parseJournal(text: string): Journal {
   const fields = value as Record<string, unknown>;
   if (fields["format"] !== 1) throw new Error(`format ${String(fields["format"])} is not known`);
   if (!steps.some((step) => step === fields["step"])) throw new Error("it has no step");
-  const merged: Record<string, unknown> = { ...blank };
-  for (const key of Object.keys(blank)) {
+  const merged: Record<string, unknown> = { ...blankJournal };
+  for (const key of Object.keys(blankJournal)) {
     const read = fields[key];
     if (read === undefined) continue;
-    const nullable = blank[key as keyof Journal] === null;
+    const nullable = blankJournal[key as keyof Journal] === null;
     if (
       nullable
         ? typeof read !== "object" && key !== "token" && key !== "stuck" && key !== "healthyBefore"
@@ -227,7 +228,7 @@ export function parseJournal(text: string): Journal {
     if (leaf !== null && !(typeof leaf.fingerprint === "string" && Number.isFinite(leaf.notAfter)))
       throw new Error("a leaf of it is damaged");
   }
-  return { ...journal, retries: { ...blank.retries, ...journal.retries } };
+  return { ...journal, retries: { ...blankJournal.retries, ...journal.retries } };
 }
 
 /** The newest leaf held. */

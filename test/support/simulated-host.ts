@@ -1,5 +1,6 @@
 /** A host, a service and a proxy in memory, for the agent's decisions: what its acting half would do, in a line each. */
 import assert from "node:assert/strict";
+import { kindOf } from "../../agent-client/agent.ts";
 import { retryAt } from "../../agent-client/backoff.ts";
 import {
   decide,
@@ -13,6 +14,7 @@ import {
 } from "../../agent-client/decide.ts";
 import {
   deadlineOf,
+  blankJournal,
   fresh,
   type HeldLeaf,
   type Journal,
@@ -49,23 +51,7 @@ export interface Simulation {
   random: () => number;
 }
 
-export const blankJournal: Journal = {
-  format: 1,
-  step: "idle",
-  current: null,
-  next: null,
-  nextUsed: false,
-  window: null,
-  request: null,
-  staging: null,
-  healthyBefore: null,
-  told: null,
-  served: null,
-  notServed: null,
-  stuck: null,
-  retries: { ask: fresh, install: fresh, serve: fresh, report: fresh, trust: fresh, window: fresh },
-  token: null,
-};
+export { blankJournal };
 
 export function newLeaf(sim: Simulation): HeldLeaf {
   sim.serial += 1;
@@ -121,19 +107,6 @@ function worldOf(sim: Simulation): World {
     forced: false,
   };
 }
-
-const kindOf: Readonly<Record<Exclude<Action, "wait">, RetryKind>> = {
-  enroll: "ask",
-  renew: "ask",
-  "refresh-trust": "trust",
-  "refresh-window": "window",
-  install: "install",
-  "roll-back": "serve",
-  tell: "serve",
-  look: "serve",
-  promote: "report",
-  report: "report",
-};
 
 function fail(sim: Simulation, kind: RetryKind): void {
   const failures = sim.journal.retries[kind].failures + 1;
