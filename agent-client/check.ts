@@ -148,7 +148,7 @@ async function* checkCertificate(certificate: CertificateConfig): AsyncGenerator
     yield fail(explain(error).message);
   }
   const how = `reload (${describe(certificate.reload)})`;
-  const reloadProblems = await validate(certificate.reload);
+  const reloadProblems = await validate(certificate.reload, { target });
   for (const problem of reloadProblems) yield fail(`${how}: ${problem}`);
   if (reloadProblems.length === 0) yield ok(how);
   if (certificate.check !== null) {

@@ -2,16 +2,12 @@
 import { isAbsolute, normalize } from "node:path";
 import { type KeyAlgorithm, keyAlgorithms } from "@newleaf/shared/key-algorithm";
 import { nearest } from "@newleaf/shared/nearest";
-import { openSection, readChoice, readPath, type Section } from "./config-section.ts";
+import { type ProbeConfig, readProbes } from "./config-probe.ts";
+import { readReload } from "./config-reload.ts";
+import { openSection, readArgv, readChoice, readPath, type Section } from "./config-section.ts";
 import { type FileName, fileNames, isFileName } from "./install/material.ts";
 import type { Target } from "./install/target.ts";
-import { type ProbeTarget, startTlsProtocols } from "./probe.ts";
-import { defaultReloadTimeoutMs, reloadSignals, type ReloadStrategy } from "./reload/strategy.ts";
-
-export interface ProbeConfig extends ProbeTarget {
-  /** How long a reload may take to show. */
-  readonly timeoutMs: number;
-}
+import type { ReloadStrategy } from "./reload/strategy.ts";
 
 export interface CertificateConfig {
   /** Names the certificate in commands, logs and metrics, and its directory in `state`. */
@@ -27,7 +23,6 @@ export interface CertificateConfig {
   readonly probes: readonly ProbeConfig[];
 }
 
-export const defaultProbeTimeoutMs = 15_000;
 const defaultFiles: readonly FileName[] = ["key.pem", "cert.pem", "chain.pem", "fullchain.pem", "ca.pem", "crl.pem"];
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const identityKeys = ["name", "key", "newKeyEachRenewal"];
@@ -112,85 +107,4 @@ function readLinks(section: Section, files: readonly FileName[]): Readonly<Recor
     } else links[normalize(path)] = file;
   }
   return links;
-}
-
-function readArgv(section: Section, key: string): readonly string[] | undefined {
-  const argv = section.texts(key);
-  if (argv !== undefined && (argv[0] ?? "") === "")
-    section.problem(key, "must be a program and its arguments, such as [nginx, -t]");
-  return argv;
-}
-
-const strategies = ["systemd", "signal", "command", "touch"] as const;
-
-function readReload(parent: Section, problems: string[]): ReloadStrategy {
-  const fallback: ReloadStrategy = { kind: "watch" };
-  const value = parent.raw("reload");
-  if (value === undefined) {
-    parent.problem(
-      "reload",
-      `is missing and has no default; it is one of ${strategies.map((name) => `{ ${name}: … }`).join(", ")} or watch`,
-    );
-    return fallback;
-  }
-  if (value === "watch") return fallback;
-  const section = openSection(value, `${parent.path}.reload`, [...strategies, "pidFile", "process"], problems);
-  if (section === null) return fallback;
-  const chosen = strategies.filter((name) => section.has(name));
-  const [strategy] = chosen;
-  if (strategy === undefined || chosen.length > 1) {
-    parent.problem("reload", `must say exactly one of ${strategies.join(", ")}, or the word watch`);
-    return fallback;
-  }
-  if (strategy !== "signal") {
-    for (const key of ["pidFile", "process"]) if (section.has(key)) section.problem(key, "belongs to signal only");
-  }
-  return strategyOf(section, strategy);
-}
-
-function strategyOf(section: Section, name: (typeof strategies)[number]): ReloadStrategy {
-  switch (name) {
-    case "systemd":
-      return { kind: "systemd", unit: section.required("systemd") ?? "", timeoutMs: defaultReloadTimeoutMs };
-    case "command":
-      return { kind: "command", argv: readArgv(section, "command") ?? [], timeoutMs: defaultReloadTimeoutMs };
-    case "touch":
-      return { kind: "touch", file: readPath(section, "touch") };
-    case "signal":
-      return {
-        kind: "signal",
-        signal: readChoice(section, "signal", reloadSignals, "HUP"),
-        pidFile: readPath(section, "pidFile"),
-        process: section.required("process") ?? "",
-      };
-  }
-}
-
-function readProbes(section: Section, problems: string[]): readonly ProbeConfig[] {
-  const value = section.raw("probe");
-  if (value === undefined) {
-    section.problem("probe", "is missing; say where the certificate is served, or none");
-    return [];
-  }
-  if (value === "none") return [];
-  const list: readonly unknown[] = Array.isArray(value) ? value : [value];
-  if (list.length === 0) section.problem("probe", "must name at least one address, or be the word none");
-  return list.map((item, at) =>
-    readProbe(item, Array.isArray(value) ? `${section.path}.probe[${at}]` : `${section.path}.probe`, problems),
-  );
-}
-
-function readProbe(value: unknown, path: string, problems: string[]): ProbeConfig {
-  const section = openSection(value, path, ["connect", "serverName", "timeout", "startTls"], problems);
-  if (section === null) return { connect: "", serverName: "", timeoutMs: defaultProbeTimeoutMs };
-  const connect = section.required("connect") ?? "";
-  const port = Number(/^(?:\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):(\d{1,5})$/.exec(connect)?.[1] ?? "0");
-  if (connect !== "" && (port < 1 || port > 65_535))
-    section.problem("connect", `must be host:port or [address]:port, not "${connect}"`);
-  const timeoutMs = section.duration("timeout", defaultProbeTimeoutMs);
-  if (timeoutMs < 1000 || timeoutMs > 600_000) section.problem("timeout", "must lie between 1s and 10m");
-  const probe = { connect, serverName: section.required("serverName") ?? "", timeoutMs };
-  return section.has("startTls")
-    ? { ...probe, startTls: readChoice(section, "startTls", startTlsProtocols, "postgres") }
-    : probe;
 }

@@ -120,3 +120,11 @@ export function readChoice<Word extends string>(
   );
   return absent;
 }
+
+/** A program and its arguments. Undefined when absent. */
+export function readArgv(section: Section, key: string): readonly string[] | undefined {
+  const argv = section.texts(key);
+  if (argv !== undefined && (argv[0] ?? "") === "")
+    section.problem(key, "must be a program and its arguments, such as [nginx, -t]");
+  return argv;
+}

@@ -5,7 +5,8 @@ import { parse } from "yaml";
 import { type CertificateConfig, readCertificate } from "./config-certificate.ts";
 import { openSection, readPath, type Section } from "./config-section.ts";
 
-export type { CertificateConfig, ProbeConfig } from "./config-certificate.ts";
+export type { CertificateConfig } from "./config-certificate.ts";
+export type { ProbeConfig } from "./config-probe.ts";
 
 export const defaultConfigFile = "/etc/newleaf/agent.yml";
 export const defaultState = "/var/lib/newleaf-agent";

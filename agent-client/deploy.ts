@@ -10,10 +10,10 @@ import { renderFiles } from "./install/render.ts";
 import { stage } from "./install/stage.ts";
 import { confirm, prune, quarantine, rollback, switchTo } from "./install/switch.ts";
 import { InstallError } from "./install/target.ts";
-import { fresh, newestLeaf } from "./journal.ts";
+import { fresh, newestLeaf, type Told } from "./journal.ts";
 import { probeOnce, probeServed, type ProbeVerdict } from "./probe.ts";
 import { runCheck } from "./reload/check.ts";
-import { describe, reload } from "./reload/strategy.ts";
+import { type Change, describe, everything, reload } from "./reload/strategy.ts";
 
 /** A look before and between: longer answers count as none. */
 const lookTimeoutMs = 3000;
@@ -90,7 +90,11 @@ export async function tell(context: AgentContext, installed: Installed, signal: 
       if (!checked.ok)
         return refuse(context, installed, `${config.check.join(" ")}: ${checked.detail}`, "check-failed");
     }
-    const told = await reload(config.reload, { signal });
+    const told = await reload(config.reload, {
+      signal,
+      target: config.target,
+      change: changeOf(journal.state.told, desired),
+    });
     const outcome = { ok: told.ok, how: describe(config.reload), detail: told.detail };
     if (told.ok) context.log.info("reload", outcome);
     else context.log.warn("reload", outcome);
@@ -125,7 +129,7 @@ export async function rollBack(context: AgentContext, installed: Installed, sign
   }
   log.warn("rolled-back", { from: installed.version, to: version });
   context.count("rolled-back");
-  if (told?.version === installed.version) await reload(config.reload, { signal });
+  if (told?.version === installed.version) await reload(config.reload, { signal, target: config.target });
   const verdicts = served === null ? [] : await probeAll(context, served.fingerprint, signal);
   signal.throwIfAborted();
   const bad = verdicts.find((verdict) => verdict.outcome !== "served");
@@ -304,6 +308,16 @@ async function probeAll(
     return [{ address: probe.connect, serverName: probe.serverName, fingerprint, at: new Date(at).toISOString() }];
   });
   return verdicts;
+}
+
+function changeOf(told: Told | null, desired: Desired): Change {
+  if (told === null) return everything;
+  return {
+    leaf: told.fingerprint !== desired.fingerprint,
+    trust: told.bundleVersion !== desired.bundleVersion,
+    revoked: told.revoked !== desired.revoked,
+    crls: JSON.stringify(told.crlNumbers) !== JSON.stringify(desired.crlNumbers),
+  };
 }
 
 function toldOf(installed: Installed, desired: Desired) {

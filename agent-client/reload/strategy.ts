@@ -1,3 +1,4 @@
+import type { Target } from "../install/target.ts";
 import { describeCommand, reloadByCommand, validateCommand } from "./command.ts";
 import { describeSignal, reloadBySignal, validateSignal } from "./signal.ts";
 import { describeSystemd, reloadBySystemd, validateSystemd } from "./systemd.ts";
@@ -53,7 +54,26 @@ export interface ReloadResult {
   readonly detail: string;
 }
 
+/** What the server has to load, and what of it is news: some servers can be told through a socket, but not of everything. */
+export interface Change {
+  /** The leaf and its key. */
+  readonly leaf: boolean;
+  /** Roots or issuing CAs. */
+  readonly trust: boolean;
+  /** The CRLs revoke something that the loaded ones did not: sessions that could resume have to go. */
+  readonly revoked: boolean;
+  /** The CRLs are newer, whatever they revoke. */
+  readonly crls: boolean;
+}
+
+/** Nothing is known of what the server has loaded. */
+export const everything: Change = Object.freeze({ leaf: true, trust: true, revoked: true, crls: true });
+
 export interface ReloadContext {
+  /** What is installed, for strategies that hand paths or bytes to the server; `current` holds the set. */
+  readonly target?: Target;
+  /** What is news to the server; default: everything. */
+  readonly change?: Change;
   /** Aborting ends a running command. */
   readonly signal?: AbortSignal;
   /** Where programs named without a slash are looked for; default: the system's places, sbin too. */
