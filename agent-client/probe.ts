@@ -48,9 +48,18 @@ export interface ProbeVerdict {
   /**
    * `served`: the expected leaf, steadily, and a verifying handshake holds. `unverified`: steadily, but it does not verify
    * (missing intermediate, wrong name …). `old`: healthy, still the previous leaf (or flapping between the two). `other`: some
-   * other leaf. `broken`: no handshake.
+   * other leaf. `broken`: no handshake. `unhealthy`: served and verified, but the HTTP health request fails. `canary-refused`: a
+   * client that should pass is turned away. `canary-passed`: a revoked client gets in.
    */
-  readonly outcome: "served" | "old" | "other" | "broken" | "unverified";
+  readonly outcome:
+    | "served"
+    | "old"
+    | "other"
+    | "broken"
+    | "unverified"
+    | "unhealthy"
+    | "canary-refused"
+    | "canary-passed";
   /** `sha256:…` of the leaf seen last; null when none was. */
   readonly fingerprint: string | null;
   /** One line for logs and status. */
