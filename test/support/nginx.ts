@@ -1,8 +1,8 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { accepts, type Daemon, freePort, startDaemon } from "./processes.ts";
+import { type Account, accepts, type Daemon, freePort, startDaemon } from "./processes.ts";
 import { findProgram } from "./programs.ts";
 
 export interface NginxOptions {
@@ -20,6 +20,8 @@ export interface NginxOptions {
   readonly upstream?: string;
   /** Default: TLSv1.2 and TLSv1.3. */
   readonly protocols?: readonly ("TLSv1.2" | "TLSv1.3")[];
+  /** Master and workers run as this user (and the tests as root); `dir` becomes its own. */
+  readonly as?: Account;
   /** More directives for the server block. */
   readonly directives?: readonly string[];
 }
@@ -47,6 +49,7 @@ export async function startNginx(options: NginxOptions): Promise<Nginx> {
   const program = findProgram("nginx");
   if (program === null) throw new Error("nginx is not installed");
   mkdirSync(options.dir, { recursive: true });
+  if (options.as !== undefined) chownSync(options.dir, options.as.uid, options.as.gid);
   const pidFile = join(options.dir, "nginx.pid");
   const config = join(options.dir, "nginx.conf");
   const errorLog = (): string => {
@@ -57,7 +60,11 @@ export async function startNginx(options: NginxOptions): Promise<Nginx> {
   for (let attempt = 1; ; attempt += 1) {
     const port = await freePort();
     writeFileSync(config, configuration(options, port, pidFile));
-    const daemon = startDaemon(program, ["-p", options.dir, "-e", join(options.dir, "error.log"), "-c", config]);
+    const daemon = startDaemon(
+      program,
+      ["-p", options.dir, "-e", join(options.dir, "error.log"), "-c", config],
+      options.as,
+    );
     if ((await accepts(port, daemon)) && (await hasPid(pidFile)))
       return handle(daemon, { port, pidFile, config, errorLog });
     await daemon.stop();
@@ -104,7 +111,7 @@ function configuration(options: NginxOptions, port: number, pidFile: string): st
     "daemon off;",
     "worker_processes 1;",
     // Temporary directories belong to the worker's user, who could not pass a 0700 directory of root's.
-    ...(process.geteuid?.() === 0 ? ["user root;"] : []),
+    ...(process.geteuid?.() === 0 && options.as === undefined ? ["user root;"] : []),
     `pid ${pidFile};`,
     `error_log ${join(dir, "error.log")} info;`,
     "events { worker_connections 1024; }",

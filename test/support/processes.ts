@@ -16,9 +16,15 @@ export interface Daemon {
   stop(): Promise<void>;
 }
 
+/** Whom a program runs as, when the tests run as root. */
+export interface Account {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** Starts a program in the foreground that ends with the test process at the latest. */
-export function startDaemon(program: string, args: readonly string[]): Daemon {
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+export function startDaemon(program: string, args: readonly string[], as?: Account): Daemon {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], ...as });
   const chunks: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
   child.stderr.on("data", (chunk: Buffer) => chunks.push(chunk));
