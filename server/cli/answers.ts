@@ -15,6 +15,8 @@ export interface IdentityAnswer {
     readonly fingerprint: string;
   } | null;
   readonly lineage: string | null;
+  /** Of the leaf that the host will serve next; null when it serves the newest. */
+  readonly nextFingerprint: string | null;
   readonly lastSeen: string | null;
   readonly warnings?: readonly string[];
 }

@@ -1,9 +1,11 @@
+import type { CertificateReport } from "@newleaf/shared/api";
 import { Router } from "express";
 import type { Authority } from "../../authority/authority.ts";
 import { addIdentity, changeIdentity, removeIdentity, setSuspended } from "../../authority/identities.ts";
 import { requireIdentity } from "../../authority/inventory.ts";
 import { isoTime } from "../../authority/issue.ts";
 import { grantRecovery } from "../../authority/tokens.ts";
+import type { CertificateRow } from "../../store/certificates.ts";
 import type { IdentityRow } from "../../store/identities.ts";
 import { sendJson } from "../answers.ts";
 import { jsonBody, parseBody, parseQuery } from "../body.ts";
@@ -77,9 +79,11 @@ export function identityRoutes(authority: Authority): Router {
 /** The inventory entry, and beside it what is issued, installed and served. */
 async function describeIdentity(authority: Authority, row: IdentityRow): Promise<Record<string, unknown>> {
   const { store, clock } = authority;
-  const [inForce] = await store.listUsable(row.id, clock.now());
+  const usable = await store.listUsable(row.id, clock.now());
+  const [inForce] = usable;
   const report = await store.findReport(row.id);
   const certificates = report?.report.certificates ?? [];
+  const next = certificates.map((certificate) => nextOf(certificate, usable));
   return {
     id: row.id,
     profile: row.profile,
@@ -100,9 +104,23 @@ async function describeIdentity(authority: Authority, row: IdentityRow): Promise
           },
     lineage: inForce?.lineage ?? null,
     issued: inForce?.fingerprint ?? null,
-    installed: certificates.map(({ name, installed }) => ({ name, fingerprint: installed })),
+    nextFingerprint: next.find((fingerprint) => fingerprint !== null) ?? null,
+    installed: certificates.map(({ name, installed }, at) => ({
+      name,
+      fingerprint: installed,
+      nextFingerprint: next[at] ?? null,
+    })),
     served: certificates.flatMap(({ name, served }) => served.map((probe) => ({ name, ...probe }))),
     ...(report?.report.failure === undefined ? {} : { failure: report.report.failure }),
     lastSeen: row.lastSeenAt === null ? null : isoTime(row.lastSeenAt),
   };
+}
+
+/**
+ * The leaf that the host holds and is about to install: who pins leaves has to know it before the switch. It is the host's word, so
+ * it counts only as long as it is a leaf that this service issued to the identity and that is still good.
+ */
+function nextOf({ installed, nextFingerprint }: CertificateReport, usable: readonly CertificateRow[]): string | null {
+  if (nextFingerprint === undefined || nextFingerprint === installed) return null;
+  return usable.some(({ fingerprint }) => fingerprint === nextFingerprint) ? nextFingerprint : null;
 }
