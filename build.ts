@@ -44,12 +44,14 @@ for (const product of programs) {
 rmSync(compiled, { recursive: true });
 for (const { name } of [shared, ...programs]) process.stdout.write(`${join(dist, pack(name))}\n`);
 
-/** Only dist/ is emptied; a directory that somebody named must hold nothing we would have to remove. */
+/** Only dist/ is emptied, and not of what `build:agent` made; a directory that somebody named must hold nothing we would have to remove. */
 function makeOutput(named: string | undefined): string {
   const directory = resolve(named ?? join(root, "dist"));
-  if (named === undefined) rmSync(directory, { recursive: true, force: true });
   mkdirSync(directory, { recursive: true });
-  if (readdirSync(directory).length > 0) throw new Error(`${directory} is not empty; name another directory`);
+  const found = readdirSync(directory);
+  if (named === undefined)
+    for (const name of found) if (name !== "newleaf-agent") rmSync(join(directory, name), { recursive: true });
+  if (named !== undefined && found.length > 0) throw new Error(`${directory} is not empty; name another directory`);
   return directory;
 }
 

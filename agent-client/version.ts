@@ -1,6 +1,4 @@
-import { readFileSync } from "node:fs";
+import manifest from "./package.json" with { type: "json" };
 
-/** Of the package this file came in. */
-export const version: string = (
-  JSON.parse(readFileSync(new URL("./package.json", import.meta.url), "utf8")) as { version: string }
-).version;
+/** Of the package this file came in; imported, so that the single executable carries it inside. */
+export const { version } = manifest;
