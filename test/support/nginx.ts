@@ -106,7 +106,12 @@ function configuration(options: NginxOptions, port: number, pidFile: string): st
   const location =
     upstream === undefined
       ? ["default_type text/plain;", 'return 200 "ok\\n";']
-      : [`proxy_pass ${upstream};`, "proxy_http_version 1.1;", 'proxy_set_header Connection "";'];
+      : [
+          `proxy_pass ${upstream};`,
+          "proxy_http_version 1.1;",
+          "proxy_set_header Upgrade $http_upgrade;",
+          "proxy_set_header Connection $connection_upgrade;",
+        ];
   const lines = [
     "daemon off;",
     "worker_processes 1;",
@@ -117,6 +122,8 @@ function configuration(options: NginxOptions, port: number, pidFile: string): st
     "events { worker_connections 1024; }",
     "http {",
     "access_log off;",
+    // Kept connections to the upstream, except for those that are to become WebSockets.
+    "map $http_upgrade $connection_upgrade { default upgrade; '' ''; }",
     ...["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
       (kind) => `${kind}_temp_path ${join(dir, `${kind}-temp`)};`,
     ),
