@@ -24,9 +24,12 @@ export interface TestHost {
   installed(): string;
 }
 
-export function testHost(service: Pick<TestService, "urls" | "rootsFile">, dir: string): TestHost {
+export function testHost(
+  service: Pick<TestService, "urls" | "rootsFile">,
+  dir: string,
+  directory = join(dir, "gateway"),
+): TestHost {
   const state = join(dir, "state");
-  const directory = join(dir, "gateway");
   const configFile = join(dir, "agent.yml");
   const current = join(directory, "current");
   const lines: string[] = [];

@@ -22,6 +22,8 @@ export interface NginxOptions {
   readonly protocols?: readonly ("TLSv1.2" | "TLSv1.3")[];
   /** Master and workers run as this user (and the tests as root); `dir` becomes its own. */
   readonly as?: Account;
+  /** Default: a free one. */
+  readonly port?: number;
   /** More directives for the server block. */
   readonly directives?: readonly string[];
 }
@@ -58,7 +60,7 @@ export async function startNginx(options: NginxOptions): Promise<Nginx> {
   };
   // Somebody else may take the port between finding it and using it.
   for (let attempt = 1; ; attempt += 1) {
-    const port = await freePort();
+    const port = options.port ?? (await freePort());
     writeFileSync(config, configuration(options, port, pidFile));
     const daemon = startDaemon(
       program,
