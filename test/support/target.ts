@@ -1,0 +1,389 @@
+/**
+ * Proves one kind of server end to end: real service, real agent, the real server, traffic that never pauses. Five renewals with
+ * new keys; then an operator's hand breaks the set on disk between the switch and the reload; then the server is stopped and
+ * started again from what is on disk. What was measured is a row of the table in docs/gateways/README.md.
+ */
+import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { passOnce } from "../../agent-client/agent.ts";
+import type { AgentContext } from "../../agent-client/context.ts";
+import { probeOnce, type StartTls } from "../../agent-client/probe.ts";
+import { enroll } from "../../agent-client/request.ts";
+import { runInBackground, type TestHost, testHost, until } from "./agent.ts";
+import { credentials, enrolled, use } from "./agent-client.ts";
+import { type Backend, startBackend } from "./backend.ts";
+import { freePort } from "./processes.ts";
+import { startService, type TestService } from "./service.ts";
+import { startTraffic, type Traffic, type TrafficReport } from "./traffic.ts";
+
+export const targetName = "gateway.claw.internal";
+
+/** Every file a server of these tests may want; `combined.pem` holds the key too. */
+const files = ["key.pem", "fullchain.pem", "ca.pem", "crl.pem", "combined.pem"];
+const renewals = 5;
+const idle = new AbortController().signal;
+
+/** Where a server is to run, and with what. */
+export interface Place {
+  /** For configuration, pid file and logs; others can pass it. */
+  readonly dir: string;
+  /** The agent's `current`: the path of one of its files. */
+  file(name: "key.pem" | "fullchain.pem" | "ca.pem" | "crl.pem" | "combined.pem"): string;
+  /** To listen on, on 127.0.0.1; the same when the server is started again. */
+  readonly port: number;
+  /** An HTTP server with WebSockets to pass requests to. */
+  readonly backendPort: number;
+}
+
+export interface TargetServer {
+  /** Ends it, and whoever was started in its place. */
+  stop(): Promise<void>;
+  /** Its own words, for failures. */
+  log(): string;
+}
+
+export interface TargetSpec {
+  /** As the table has it: `Apache httpd`. */
+  readonly target: string;
+  /** How it is told: `SIGUSR1 (graceful)`. */
+  readonly how: string;
+  readonly version: string;
+  /** The uid that opens the files, when it is not root. */
+  readonly owner?: string | number;
+  /** What it speaks behind TLS. */
+  readonly traffic: "http" | "handshake";
+  /** False for servers that are run without client certificates. */
+  readonly clientCertificates: boolean;
+  readonly startTls?: StartTls;
+  /** `keeps-old`: new handshakes get the old leaf throughout. `breaks`: they fail until the agent has undone it. */
+  readonly onBadSet: "keeps-old" | "breaks";
+  /** Starts it from the files on disk; called again for the start from disk. */
+  start(place: Place): Promise<TargetServer>;
+  /** What agent.yml says of the certificate beside files and probe: `reload`, `start`, `check`, further `files` … */
+  settings(place: Place): Readonly<Record<string, unknown>>;
+  /** Looks at one more thing while the server is up and the agent runs. */
+  also?(story: TargetStory): Promise<void>;
+}
+
+export interface TargetStory {
+  readonly service: TestService;
+  readonly host: TestHost;
+  readonly agent: AgentContext;
+  readonly place: Place;
+  /** Renews now and waits until the new leaf is in force and presented. @returns seconds from `renewed` to `served` */
+  renew(): Promise<number>;
+}
+
+export interface TargetRow {
+  readonly target: string;
+  readonly how: string;
+  readonly version: string;
+  readonly seconds: readonly number[];
+  readonly newConnections: { readonly made: number; readonly failed: number };
+  /** Null for servers that do not speak HTTP. */
+  readonly kept: { readonly requests: number; readonly resets: number } | null;
+  readonly webSockets: { readonly opened: number; readonly cut: number } | null;
+  /** How long fresh handshakes failed because of the bad set, at the longest. */
+  readonly badSetDownSeconds: number;
+}
+
+/** Does all of it, asserts what must hold for every server, and returns what was measured. */
+export async function proveTarget(spec: TargetSpec): Promise<TargetRow> {
+  await using service = await startService();
+  // Servers that are not root read their files in there.
+  chmodSync(service.dir, 0o711);
+  const host = testHost(service, join(service.dir, "host"));
+  chmodSync(host.dir, 0o711);
+  await enrollGateway(spec, service, host);
+  const backend = await startBackend();
+  const place = await placeOf(service, host, backend);
+  let server: TargetServer | null = await spec.start(place);
+  try {
+    host.configure({ files, ...owned(spec), ...spec.settings(place), probe: probeOf(spec, place) });
+    const hand = operatorsHand(host);
+    await using app = await host.open({ checkpoint: hand.checkpoint });
+    await using running = runInBackground(app);
+    const [agent] = app.agents;
+    assert.ok(agent);
+    const story: TargetStory = { service, host, agent, place, renew: () => renewOnce(spec, host, agent, place) };
+    await until("the first leaf is in force", () => agent.journal.state.current?.generation === 1 && isQuiet(agent));
+
+    const { seconds, report } = await renewUnderTraffic(spec, story);
+    await spec.also?.(story);
+    const badSetDownSeconds = await survivesBadSet(spec, story, hand);
+    await running[Symbol.asyncDispose]();
+
+    const onDisk = host.installed();
+    await server.stop();
+    server = null;
+    server = await spec.start(place);
+    assert.equal(await presented(spec, place), onDisk, "started again from the files on disk");
+    const row = rowOf(spec, { seconds, report, badSetDownSeconds });
+    keepRow(row);
+    return row;
+  } catch (error) {
+    (error as Error).message +=
+      `\n--- agent\n${host.lines.slice(-40).join("")}--- server\n${server?.log().slice(-3000)}`;
+    throw error;
+  } finally {
+    await server?.stop();
+    await backend.stop();
+  }
+}
+
+/** Files first: most servers do not start without. */
+async function enrollGateway(spec: TargetSpec, service: TestService, host: TestHost): Promise<void> {
+  const names = { dns: [targetName], ip: [], uri: [], email: [] };
+  await service.admin("POST", "/v1/identities", { id: "gateway-1", profile: "gateway", names });
+  const token = await service.admin<{ token: string }>("POST", "/v1/tokens", { identity: "gateway-1", ttl: "1h" });
+  host.configure({ files, ...owned(spec), reload: "watch", probe: "none" });
+  await using app = await host.open();
+  const [agent] = app.agents;
+  assert.ok(agent);
+  assert.deepEqual(await enroll(agent, token.token), { kind: "received" });
+  assert.equal((await passOnce(agent, { force: false }, idle)).failed, false, host.lines.join(""));
+}
+
+async function placeOf(service: TestService, host: TestHost, backend: Backend): Promise<Place> {
+  const dir = join(service.dir, "server");
+  mkdirSync(dir);
+  chmodSync(dir, 0o755);
+  return { dir, file: (name) => join(host.current, name), port: await freePort(), backendPort: backend.port };
+}
+
+const owned = (spec: TargetSpec) => (spec.owner === undefined ? {} : { owner: spec.owner });
+
+function probeOf(spec: TargetSpec, { port }: Place) {
+  const probe = { connect: `127.0.0.1:${port}`, serverName: targetName, timeout: "3s" };
+  return spec.startTls === undefined ? probe : { ...probe, startTls: spec.startTls };
+}
+
+async function renewUnderTraffic(
+  spec: TargetSpec,
+  story: TargetStory,
+): Promise<{ seconds: readonly number[]; report: TrafficReport }> {
+  const { service, host, place } = story;
+  const client = await enrolled(service, "client-1");
+  await use(service, client);
+  const first = host.installed();
+  const full = process.env["NEWLEAF_FULL_TRAFFIC"] !== undefined;
+  const http = { kept: full ? 150 : 10, webSockets: 2 };
+  const traffic =
+    spec.startTls === undefined
+      ? await startTraffic({
+          port: place.port,
+          serverName: targetName,
+          ca: service.roots,
+          kind: spec.traffic,
+          ...(spec.clientCertificates ? { client: credentials(client) } : {}),
+          newLoops: full ? 4 : 2,
+          ...(spec.traffic === "http" ? http : {}),
+        })
+      : dialogues(spec, place);
+  const seconds: number[] = [];
+  const leaves = [first];
+  try {
+    for (let round = 0; round < renewals; round += 1) {
+      // A server is told at most once a second.
+      await sleep(full ? 1500 : 300);
+      seconds.push(await story.renew());
+      leaves.push(host.installed());
+    }
+    await sleep(300);
+  } finally {
+    await traffic.stop();
+  }
+  const report = await traffic.stop();
+  assert.equal(new Set(leaves).size, renewals + 1, "each renewal has a leaf of its own");
+  for (const { fingerprint } of report.presented)
+    assert.ok(leaves.includes(fingerprint), "clients saw these leaves only");
+  assert.ok(report.newConnections.made > 20, `${report.newConnections.made} new connections`);
+  return { seconds, report };
+}
+
+/** Handshakes after a dialogue in clear, one after the other. */
+function dialogues(spec: TargetSpec, place: Place): Pick<Traffic, "stop"> {
+  const failed: string[] = [];
+  const shown = new Map<string, { firstSeenAt: number; lastSeenAt: number }>();
+  let made = 0;
+  let over = false;
+  const running = (async () => {
+    while (!over) {
+      const begun = Date.now();
+      const leaf = await presented(spec, place);
+      made += 1;
+      if (leaf === null) failed.push(new Date(begun).toISOString());
+      else shown.set(leaf, { firstSeenAt: shown.get(leaf)?.firstSeenAt ?? Date.now(), lastSeenAt: begun });
+      await sleep(10);
+    }
+  })();
+  return {
+    async stop() {
+      over = true;
+      await running;
+      return {
+        newConnections: { made, failed },
+        kept: { requests: 0, resets: 0, failed: [] },
+        webSockets: { opened: 0, cut: 0 },
+        presented: [...shown].map(([leaf, times]) => ({ fingerprint: leaf, ...times })),
+      };
+    },
+  };
+}
+
+async function renewOnce(spec: TargetSpec, host: TestHost, agent: AgentContext, place: Place): Promise<number> {
+  const { generation = 0 } = agent.journal.state.current ?? {};
+  const from = host.lines.length;
+  agent.view.forced = true;
+  agent.wake.now();
+  await until(
+    `generation ${generation + 1} is in force`,
+    () => agent.journal.state.current?.generation === generation + 1,
+  );
+  assert.equal(await presented(spec, place), agent.journal.state.current?.fingerprint, "and presented");
+  assert.equal(host.installed(), agent.journal.state.current?.fingerprint, "and on disk");
+  const at = (event: string): number => {
+    const line = host.lines.slice(from).find((text) => text.split(" ")[2] === event);
+    assert.ok(line, `the log tells of ${event}`);
+    return Date.parse(line.split(" ")[0] ?? "");
+  };
+  return (at("served") - at("renewed")) / 1000;
+}
+
+/** The agent undoes it, whether the server kept the old leaf or broke. @returns seconds without a good handshake at a stretch */
+async function survivesBadSet(spec: TargetSpec, { host, agent, place }: TargetStory, hand: Hand): Promise<number> {
+  const before = host.installed();
+  const watch = watchHandshakes(spec, place);
+  hand.armed = true;
+  agent.view.forced = true;
+  agent.wake.now();
+  await until("the set on disk was broken", () => hand.broke);
+  await until(
+    "a good set is on disk and served again",
+    async () => isPair(host) && isQuiet(agent) && (await presented(spec, place)) === host.installed(),
+    60_000,
+  );
+  const { seen, downSeconds } = await watch.stop();
+  const good = [before, host.installed()];
+  assert.deepEqual(
+    seen.filter((leaf) => !good.includes(leaf)),
+    [],
+    "nobody saw another leaf",
+  );
+  if (spec.onBadSet === "keeps-old") assert.ok(downSeconds < 0.5, `${downSeconds} s without a handshake`);
+  else assert.ok(downSeconds > 0, "the bad set broke nothing: then the target keeps the old one");
+  return downSeconds;
+}
+
+function isQuiet({ journal }: AgentContext): boolean {
+  const { notServed, served, step } = journal.state;
+  return notServed === null && served !== null && step === "idle";
+}
+
+function isPair(host: TestHost): boolean {
+  try {
+    host.installed();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+interface Hand {
+  armed: boolean;
+  readonly broke: boolean;
+  checkpoint(name: string): void;
+}
+
+/** Puts another key beside the certificate: once, after the agent's last look at the files and before the server reads them. */
+function operatorsHand(host: TestHost): Hand {
+  let broke = false;
+  const hand: Hand = {
+    armed: false,
+    get broke() {
+      return broke;
+    },
+    checkpoint(name) {
+      if (!hand.armed || name !== "reloaded") return;
+      hand.armed = false;
+      const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+      const key = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+      for (const name of ["key.pem", "combined.pem"]) {
+        const path = join(host.current, name);
+        const text = readFileSync(path, "utf8");
+        writeFileSync(path, text.replace(/-----BEGIN PRIVATE KEY-----[^]*?-----END PRIVATE KEY-----\n/, key));
+      }
+      broke = true;
+    },
+  };
+  return hand;
+}
+
+/** One handshake after the other until stopped. */
+function watchHandshakes(spec: TargetSpec, place: Place) {
+  const seen = new Set<string>();
+  let over = false;
+  let down = 0;
+  let goodAt = performance.now();
+  const watching = (async () => {
+    while (!over) {
+      const leaf = await presented(spec, place);
+      if (leaf === null) down = Math.max(down, performance.now() - goodAt);
+      else {
+        seen.add(leaf);
+        goodAt = performance.now();
+      }
+      await sleep(20);
+    }
+  })();
+  return {
+    async stop() {
+      over = true;
+      await watching;
+      return { seen: [...seen], downSeconds: down / 1000 };
+    },
+  };
+}
+
+/** Fingerprint of the leaf that a fresh handshake shows; null when there is none. */
+async function presented(spec: TargetSpec, { port }: Place): Promise<string | null> {
+  const probe = { connect: `127.0.0.1:${port}`, serverName: targetName, timeoutMs: 2000 };
+  const answer = await probeOnce(spec.startTls === undefined ? probe : { ...probe, startTls: spec.startTls });
+  return "fingerprint" in answer ? answer.fingerprint : null;
+}
+
+function rowOf(
+  spec: TargetSpec,
+  {
+    seconds,
+    report,
+    badSetDownSeconds,
+  }: { seconds: readonly number[]; report: TrafficReport; badSetDownSeconds: number },
+): TargetRow {
+  const { target, how, version } = spec;
+  const { newConnections, kept, webSockets } = report;
+  const isHttp = spec.traffic === "http";
+  return {
+    target,
+    how,
+    version,
+    seconds,
+    // Visitors that keep a connection begin with a new one, and again after each reset.
+    newConnections: { made: newConnections.made, failed: newConnections.failed.length + kept.failed.length },
+    kept: isHttp ? { requests: kept.requests, resets: kept.resets } : null,
+    webSockets: isHttp ? webSockets : null,
+    badSetDownSeconds,
+  };
+}
+
+/** For the table: one JSON file each in the directory that NEWLEAF_TARGET_ROWS names. */
+function keepRow(row: TargetRow): void {
+  const directory = process.env["NEWLEAF_TARGET_ROWS"];
+  if (directory === undefined) return;
+  if (!existsSync(directory)) mkdirSync(directory, { recursive: true });
+  const name = `${row.target} ${row.how}`.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
+  writeFileSync(join(directory, `${name}.json`), `${JSON.stringify(row)}\n`);
+}
