@@ -65,7 +65,9 @@ export async function beginStory(by: "signal" | "command"): Promise<Story> {
   await using stack = new AsyncDisposableStack();
   const service = stack.use(await startService());
   chmodSync(service.dir, 0o711);
-  const token = await service.token("gateway-1", { dns: [serverName] });
+  const names = { dns: [serverName], ip: [], uri: [], email: [] };
+  await service.admin("POST", "/v1/identities", { id: "gateway-1", profile: "gateway", names });
+  const token = await service.token("gateway-1");
   const hostDir = join(service.dir, "host");
   const directory = join(hostDir, "tls");
   mkdirSync(directory, { recursive: true });
