@@ -12,6 +12,7 @@ import { newestLeaf, openJournal } from "./journal.ts";
 import { takeLock } from "./lock.ts";
 import { createLog, type Log, logWith } from "./log.ts";
 import { type CertificateMetrics, type Outcome, serveMetrics } from "./metrics.ts";
+import { createReloadDesk } from "./reload/desk.ts";
 import { createServiceClient, type ServiceClient } from "./service-client.ts";
 import { TrustStore } from "./trust-store.ts";
 import { createWake } from "./wake.ts";
@@ -76,6 +77,7 @@ export async function openAgent(
   });
   const client = createServiceClient({ ...config, roots: () => trust.anchors, clock });
   const counts = new Map<string, Partial<Record<Outcome, number>>>();
+  const reload = createReloadDesk({ strategies: chosen.map((certificate) => certificate.reload) });
   const agents: AgentContext[] = [];
   for (const certificate of chosen) {
     const directory = join(config.state, certificate.name);
@@ -91,6 +93,7 @@ export async function openAgent(
       random: overrides.random ?? Math.random,
       log: logWith(log, { certificate: certificate.name }),
       count: (outcome) => (tally[outcome] = (tally[outcome] ?? 0) + 1),
+      reload,
       adopt: options.adopt ?? false,
       checkpoint: overrides.checkpoint ?? (() => {}),
       view: newView(),

@@ -21,6 +21,7 @@ import {
 } from "./journal.ts";
 import type { Log } from "./log.ts";
 import type { Outcome } from "./metrics.ts";
+import type { Desk } from "./reload/desk.ts";
 import type { ServiceClient } from "./service-client.ts";
 import type { TrustStore } from "./trust-store.ts";
 import type { Wake } from "./wake.ts";
@@ -36,6 +37,8 @@ export interface AgentContext {
   readonly random: () => number;
   readonly log: Log;
   readonly count: (outcome: Outcome) => void;
+  /** Tells the proxy, together with the other certificates of the same one. */
+  readonly reload: Desk;
   /** Regular files in the way of `links` are moved aside. */
   readonly adopt: boolean;
   /** Called after each arrow is written and after it is taken; tests stop the process there. */

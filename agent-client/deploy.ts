@@ -13,7 +13,7 @@ import { InstallError } from "./install/target.ts";
 import { fresh, newestLeaf, type Told } from "./journal.ts";
 import { probeOnce, probeServed, type ProbeVerdict } from "./probe.ts";
 import { runCheck } from "./reload/check.ts";
-import { type Change, describe, everything, reload } from "./reload/strategy.ts";
+import { type Change, describe, everything } from "./reload/strategy.ts";
 
 /** A look before and between: longer answers count as none. */
 const lookTimeoutMs = 3000;
@@ -90,7 +90,7 @@ export async function tell(context: AgentContext, installed: Installed, signal: 
       if (!checked.ok)
         return refuse(context, installed, `${config.check.join(" ")}: ${checked.detail}`, "check-failed");
     }
-    const told = await reload(config.reload, {
+    const told = await context.reload(config.reload, {
       signal,
       target: config.target,
       change: changeOf(journal.state.told, desired),
@@ -129,7 +129,7 @@ export async function rollBack(context: AgentContext, installed: Installed, sign
   }
   log.warn("rolled-back", { from: installed.version, to: version });
   context.count("rolled-back");
-  if (told?.version === installed.version) await reload(config.reload, { signal, target: config.target });
+  if (told?.version === installed.version) await context.reload(config.reload, { signal, target: config.target });
   const verdicts = served === null ? [] : await probeAll(context, served.fingerprint, signal);
   signal.throwIfAborted();
   const bad = verdicts.find((verdict) => verdict.outcome !== "served");
