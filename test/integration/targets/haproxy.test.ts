@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { needs } from "../../support/programs.ts";
+import { startTargetServer, versionOf } from "../../support/target-server.ts";
+import { type Place, proveTarget } from "../../support/target.ts";
+
+test(
+  "HAProxy takes five new keys by USR2 without a reset connection, keeps the old leaf when the set is broken, and starts from the files on disk",
+  { skip: needs("haproxy"), timeout: 120_000 },
+  async () => {
+    const row = await proveTarget({
+      target: "HAProxy",
+      how: "USR2, idle-close-on-response",
+      version: versionOf(["haproxy", "-v"], /version (\d[\d.]*\d)/),
+      traffic: "http",
+      clientCertificates: true,
+      onBadSet: "keeps-old",
+      start: (place) => {
+        const config = join(place.dir, "haproxy.cfg");
+        writeFileSync(config, configuration(place));
+        return startTargetServer(place, {
+          argv: ["haproxy", "-W", "-f", config, "-p", pidFile(place)],
+          pidFile: pidFile(place),
+        });
+      },
+      settings: (place) => ({ reload: { signal: "USR2", pidFile: pidFile(place), process: "haproxy" } }),
+    });
+    assert.equal(row.newConnections.failed, 0);
+    assert.equal(row.kept?.resets, 0);
+    assert.equal(row.webSockets?.cut, 0);
+  },
+);
+
+const pidFile = (place: Place): string => join(place.dir, "haproxy.pid");
+
+function configuration(place: Place): string {
+  return `
+global
+  maxconn 1000
+defaults
+  mode http
+  timeout client 10s
+  timeout server 10s
+  timeout connect 5s
+  timeout tunnel 60s
+  option idle-close-on-response
+frontend tls
+  bind 127.0.0.1:${place.port} ssl crt ${place.file("combined.pem")} verify required ca-file ${place.file("ca.pem")} crl-file ${place.file("crl.pem")} no-tls-tickets
+  default_backend app
+backend app
+  server app 127.0.0.1:${place.backendPort}
+`;
+}
