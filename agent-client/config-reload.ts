@@ -1,8 +1,15 @@
 /** `reload` of one certificate in agent.yml. */
 import { openSection, readArgv, readChoice, readPath, type Section } from "./config-section.ts";
-import { defaultReloadTimeoutMs, reloadSignals, type ReloadStrategy } from "./reload/strategy.ts";
+import { parseControlAddress } from "./reload/control-address.ts";
+import {
+  type CaddyStrategy,
+  defaultReloadTimeoutMs,
+  type RedisStrategy,
+  reloadSignals,
+  type ReloadStrategy,
+} from "./reload/strategy.ts";
 
-const strategies = ["systemd", "signal", "command", "touch"] as const;
+const strategies = ["systemd", "signal", "command", "touch", "caddy", "redis"] as const;
 
 export function readReload(parent: Section, problems: string[]): ReloadStrategy {
   const fallback: ReloadStrategy = { kind: "watch" };
@@ -26,10 +33,10 @@ export function readReload(parent: Section, problems: string[]): ReloadStrategy 
   if (strategy !== "signal") {
     for (const key of ["pidFile", "process"]) if (section.has(key)) section.problem(key, "belongs to signal only");
   }
-  return strategyOf(section, strategy);
+  return strategyOf(section, strategy, problems);
 }
 
-function strategyOf(section: Section, name: (typeof strategies)[number]): ReloadStrategy {
+function strategyOf(section: Section, name: (typeof strategies)[number], problems: string[]): ReloadStrategy {
   switch (name) {
     case "systemd":
       return { kind: "systemd", unit: section.required("systemd") ?? "", timeoutMs: defaultReloadTimeoutMs };
@@ -37,6 +44,10 @@ function strategyOf(section: Section, name: (typeof strategies)[number]): Reload
       return { kind: "command", argv: readArgv(section, "command") ?? [], timeoutMs: defaultReloadTimeoutMs };
     case "touch":
       return { kind: "touch", file: readPath(section, "touch") };
+    case "caddy":
+      return readCaddy(section, problems);
+    case "redis":
+      return readRedis(section, problems);
     case "signal":
       return {
         kind: "signal",
@@ -44,5 +55,53 @@ function strategyOf(section: Section, name: (typeof strategies)[number]): Reload
         pidFile: readPath(section, "pidFile"),
         process: section.required("process") ?? "",
       };
+  }
+}
+
+function readCaddy(parent: Section, problems: string[]): CaddyStrategy {
+  const section = openSection(parent.raw("caddy"), `${parent.path}.caddy`, ["admin", "config"], problems);
+  const admin = section?.required("admin") ?? "";
+  const config = section?.has("config") === true ? readPath(section, "config") : null;
+  if (section !== null && !isHere(section, "admin", admin)) {
+    section.problem(
+      "admin",
+      "must be on this host: a Unix socket or a loopback address, as whoever reaches it owns Caddy",
+    );
+  }
+  return { kind: "caddy", admin, config, timeoutMs: defaultReloadTimeoutMs };
+}
+
+function readRedis(parent: Section, problems: string[]): RedisStrategy {
+  const known = ["connect", "user", "passwordFile", "tls"];
+  const section = openSection(parent.raw("redis"), `${parent.path}.redis`, known, problems);
+  const connect = section?.required("connect") ?? "";
+  const strategy = { kind: "redis", connect, timeoutMs: defaultReloadTimeoutMs } as const;
+  if (section === null) return { ...strategy, user: null, passwordFile: null, tls: null };
+  const passwordFile = section.has("passwordFile") ? readPath(section, "passwordFile") : null;
+  const user = section.text("user") ?? null;
+  if (user !== null && passwordFile === null) section.problem("passwordFile", "is missing: user needs one");
+  const tls = section.has("tls")
+    ? openSection(section.raw("tls"), `${section.path}.tls`, ["serverName"], problems)
+    : null;
+  if (!isHere(section, "connect", connect) && !section.has("tls")) {
+    section.problem("connect", "must be on this host (a Unix socket or a loopback address), or `tls` must be there");
+  }
+  return {
+    ...strategy,
+    user,
+    passwordFile,
+    tls: tls === null ? null : { serverName: tls.required("serverName") ?? "" },
+  };
+}
+
+/** Whether what is sent there stays on this host; true also for what cannot be read, which is a problem of its own. */
+function isHere(section: Section, key: string, text: string): boolean {
+  if (text === "") return true;
+  try {
+    const address = parseControlAddress(text);
+    return "socketPath" in address || address.isLoopback;
+  } catch (error) {
+    section.problem(key, `is wrong: ${(error as Error).message}, or the absolute path of a Unix socket`);
+    return true;
   }
 }

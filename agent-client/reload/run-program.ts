@@ -145,7 +145,8 @@ function childEnvironment(searchPath: string): NodeJS.ProcessEnv {
   return environment;
 }
 
-function oneLine(text: string): string {
+/** What another program said, as one line of ours. */
+export function oneLine(text: string): string {
   // Control characters would let a program's output pass for other log lines.
   // oxlint-disable-next-line no-control-regex
   const line = text.replaceAll(/[\u0000-\u001f\u007f]+/g, " ");

@@ -1,5 +1,7 @@
 import type { Target } from "../install/target.ts";
+import { describeCaddy, reloadByCaddy, validateCaddy } from "./caddy.ts";
 import { describeCommand, reloadByCommand, validateCommand } from "./command.ts";
+import { describeRedis, reloadByRedis, validateRedis } from "./redis.ts";
 import { describeSignal, reloadBySignal, validateSignal } from "./signal.ts";
 import { describeSystemd, reloadBySystemd, validateSystemd } from "./systemd.ts";
 import { describeTouch, reloadByTouch, validateTouch } from "./touch.ts";
@@ -34,13 +36,44 @@ export interface TouchStrategy {
   readonly file: string;
 }
 
+/** Caddy's admin API, forced. */
+export interface CaddyStrategy {
+  readonly kind: "caddy";
+  /** `host:port` of the loopback interface, or the path of a Unix socket, perhaps after `unix/`. */
+  readonly admin: string;
+  /** The configuration file to load; null: what Caddy runs with. */
+  readonly config: string | null;
+  readonly timeoutMs: number;
+}
+
+/** `CONFIG SET` of Redis's TLS files to the paths they have. */
+export interface RedisStrategy {
+  readonly kind: "redis";
+  /** `host:port`, or the path of a Unix socket. Without `tls` the password stays on this host. */
+  readonly connect: string;
+  /** ACL user; null: Redis's default user. */
+  readonly user: string | null;
+  /** Its first line is the password; null: none is needed. */
+  readonly passwordFile: string | null;
+  /** With it: TLS, the installed leaf as client certificate; the server is verified with the installed CAs for this name. */
+  readonly tls: { readonly serverName: string } | null;
+  readonly timeoutMs: number;
+}
+
 /** Nothing to do: the server watches its files. */
 export interface WatchStrategy {
   readonly kind: "watch";
 }
 
 /** How a server is told to take new files. There is no default: a signal that reloads one server kills another. */
-export type ReloadStrategy = CommandStrategy | SystemdStrategy | SignalStrategy | TouchStrategy | WatchStrategy;
+export type ReloadStrategy =
+  | CommandStrategy
+  | SystemdStrategy
+  | SignalStrategy
+  | TouchStrategy
+  | WatchStrategy
+  | CaddyStrategy
+  | RedisStrategy;
 
 export const reloadSignals = ["HUP", "USR1", "USR2"] as const;
 export type ReloadSignal = (typeof reloadSignals)[number];
@@ -91,6 +124,10 @@ export async function reload(strategy: ReloadStrategy, context: ReloadContext = 
       return reloadBySignal(strategy);
     case "touch":
       return reloadByTouch(strategy);
+    case "caddy":
+      return reloadByCaddy(strategy, context);
+    case "redis":
+      return reloadByRedis(strategy, context);
     case "watch":
       return reloadByWatch();
   }
@@ -107,6 +144,10 @@ export function describe(strategy: ReloadStrategy): string {
       return describeSignal(strategy);
     case "touch":
       return describeTouch(strategy);
+    case "caddy":
+      return describeCaddy(strategy);
+    case "redis":
+      return describeRedis(strategy);
     case "watch":
       return describeWatch();
   }
@@ -123,6 +164,10 @@ export async function validate(strategy: ReloadStrategy, context: ReloadContext 
       return validateSignal(strategy);
     case "touch":
       return validateTouch(strategy);
+    case "caddy":
+      return validateCaddy(strategy, context);
+    case "redis":
+      return validateRedis(strategy, context);
     case "watch":
       return validateWatch();
   }
