@@ -5,11 +5,12 @@
  */
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { passOnce } from "../../agent-client/agent.ts";
 import type { AgentContext } from "../../agent-client/context.ts";
+import { resolveOwner } from "../../agent-client/install/owner.ts";
 import { probeOnce, type StartTls } from "../../agent-client/probe.ts";
 import { enroll } from "../../agent-client/request.ts";
 import { runInBackground, type TestHost, testHost, until } from "./agent.ts";
@@ -99,7 +100,7 @@ export async function proveTarget(spec: TargetSpec): Promise<TargetRow> {
   chmodSync(host.dir, 0o711);
   await enrollGateway(spec, service, host);
   const backend = await startBackend();
-  const place = await placeOf(service, host, backend);
+  const place = await placeOf(spec, service, host, backend);
   let server: TargetServer | null = await spec.start(place);
   try {
     host.configure({ files, ...owned(spec), ...spec.settings(place), probe: probeOf(spec, place) });
@@ -147,10 +148,13 @@ async function enrollGateway(spec: TargetSpec, service: TestService, host: TestH
   assert.equal((await passOnce(agent, { force: false }, idle)).failed, false, host.lines.join(""));
 }
 
-async function placeOf(service: TestService, host: TestHost, backend: Backend): Promise<Place> {
+async function placeOf(spec: TargetSpec, service: TestService, host: TestHost, backend: Backend): Promise<Place> {
   const dir = join(service.dir, "server");
   mkdirSync(dir);
   chmodSync(dir, 0o755);
+  // Like its directory in /run: the pid file is often written after root was dropped.
+  const { uid, gid } = await resolveOwner({ owner: spec.owner ?? null, group: null });
+  if (spec.owner !== undefined) chownSync(dir, uid, gid);
   return { dir, file: (name) => join(host.current, name), port: await freePort(), backendPort: backend.port };
 }
 
