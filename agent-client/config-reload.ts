@@ -1,5 +1,6 @@
 /** `reload` of one certificate in agent.yml. */
 import { openSection, readArgv, readChoice, readPath, type Section } from "./config-section.ts";
+import { readHaproxy } from "./config-haproxy.ts";
 import { parseControlAddress } from "./reload/control-address.ts";
 import {
   type CaddyStrategy,
@@ -9,7 +10,7 @@ import {
   type ReloadStrategy,
 } from "./reload/strategy.ts";
 
-const strategies = ["systemd", "signal", "command", "touch", "caddy", "redis"] as const;
+const strategies = ["systemd", "signal", "command", "touch", "haproxy", "caddy", "redis"] as const;
 
 export function readReload(parent: Section, problems: string[]): ReloadStrategy {
   const fallback: ReloadStrategy = { kind: "watch" };
@@ -33,10 +34,15 @@ export function readReload(parent: Section, problems: string[]): ReloadStrategy 
   if (strategy !== "signal") {
     for (const key of ["pidFile", "process"]) if (section.has(key)) section.problem(key, "belongs to signal only");
   }
-  return strategyOf(section, strategy, problems);
+  return strategyOf(parent, section, strategy, problems);
 }
 
-function strategyOf(section: Section, name: (typeof strategies)[number], problems: string[]): ReloadStrategy {
+function strategyOf(
+  certificate: Section,
+  section: Section,
+  name: (typeof strategies)[number],
+  problems: string[],
+): ReloadStrategy {
   switch (name) {
     case "systemd":
       return { kind: "systemd", unit: section.required("systemd") ?? "", timeoutMs: defaultReloadTimeoutMs };
@@ -44,6 +50,8 @@ function strategyOf(section: Section, name: (typeof strategies)[number], problem
       return { kind: "command", argv: readArgv(section, "command") ?? [], timeoutMs: defaultReloadTimeoutMs };
     case "touch":
       return { kind: "touch", file: readPath(section, "touch") };
+    case "haproxy":
+      return readHaproxy(section.raw("haproxy"), certificate, problems);
     case "caddy":
       return readCaddy(section, problems);
     case "redis":

@@ -1,6 +1,7 @@
 import type { Target } from "../install/target.ts";
 import { describeCaddy, reloadByCaddy, validateCaddy } from "./caddy.ts";
 import { describeCommand, reloadByCommand, validateCommand } from "./command.ts";
+import { describeHaproxy, type HaproxyStrategy, reloadByHaproxy, validateHaproxy } from "./haproxy.ts";
 import { describeRedis, reloadByRedis, validateRedis } from "./redis.ts";
 import { describeSignal, reloadBySignal, validateSignal } from "./signal.ts";
 import { describeSystemd, reloadBySystemd, validateSystemd } from "./systemd.ts";
@@ -72,6 +73,7 @@ export type ReloadStrategy =
   | SignalStrategy
   | TouchStrategy
   | WatchStrategy
+  | HaproxyStrategy
   | CaddyStrategy
   | RedisStrategy;
 
@@ -122,6 +124,8 @@ export async function reload(strategy: ReloadStrategy, context: ReloadContext = 
       return reloadBySystemd(strategy, context);
     case "signal":
       return reloadBySignal(strategy);
+    case "haproxy":
+      return reloadByHaproxy(strategy, { change: everything, ...context });
     case "touch":
       return reloadByTouch(strategy);
     case "caddy":
@@ -142,6 +146,8 @@ export function describe(strategy: ReloadStrategy): string {
       return describeSystemd(strategy);
     case "signal":
       return describeSignal(strategy);
+    case "haproxy":
+      return describeHaproxy(strategy);
     case "touch":
       return describeTouch(strategy);
     case "caddy":
@@ -162,6 +168,8 @@ export async function validate(strategy: ReloadStrategy, context: ReloadContext 
       return validateSystemd(strategy, context);
     case "signal":
       return validateSignal(strategy);
+    case "haproxy":
+      return validateHaproxy(strategy, context);
     case "touch":
       return validateTouch(strategy);
     case "caddy":
