@@ -43,20 +43,42 @@ const lingerMs = 500;
  * @param ca PEM of the roots to judge by; the handshake goes on whatever the judgement
  * @throws HandshakeError
  */
-export async function shakeHands(
+export function shakeHands(
   probe: ProbeTarget,
   options: { readonly timeoutMs: number; readonly ca?: readonly string[]; readonly signal?: AbortSignal | undefined },
 ): Promise<Shown> {
+  return overSocket(probe, { ...options, wanted: "handshake" }, async (socket) => {
+    const shown = await secured(socket, probe.serverName, options.ca);
+    setTimeout(() => socket.destroy(), lingerMs).unref();
+    return shown;
+  });
+}
+
+export interface SocketOptions {
+  /** For the connection and all that is done over it. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+  /** What is missing when the time is over: `no handshake within 5 s`. */
+  readonly wanted: string;
+}
+
+/**
+ * Connects, speaks the dialogue before TLS if there is one, and hands the socket over. Whoever gets it also closes it; when
+ * something is thrown or the time is over (`over` aborts) it is destroyed.
+ * @throws HandshakeError
+ */
+export async function overSocket<Result>(
+  probe: ProbeTarget,
+  options: SocketOptions,
+  use: (socket: Socket, over: AbortSignal) => Promise<Result>,
+): Promise<Result> {
   const { host, port } = parseEndpoint(probe.connect);
   const limit = AbortSignal.timeout(Math.ceil(options.timeoutMs));
   const socket = connectTcp({ host, port });
   let reachable = false;
-  const stop = (): void => {
-    const why = limit.aborted
-      ? `no handshake within ${Math.ceil(options.timeoutMs) / 1000} s`
-      : "the agent is stopping";
-    socket.destroy(new Error(why));
-  };
+  const whyOver = (): string =>
+    limit.aborted ? `no ${options.wanted} within ${Math.ceil(options.timeoutMs) / 1000} s` : "the agent is stopping";
+  const stop = (): void => void socket.destroy(new Error(whyOver()));
   const signals = [limit, ...(options.signal === undefined ? [] : [options.signal])];
   const any = AbortSignal.any(signals);
   any.addEventListener("abort", stop, { once: true });
@@ -65,12 +87,10 @@ export async function shakeHands(
     await connected(socket);
     reachable = true;
     if (probe.startTls !== undefined) await startTls(socket, probe.startTls);
-    const shown = await secured(socket, probe.serverName, options.ca);
-    setTimeout(() => socket.destroy(), lingerMs).unref();
-    return shown;
+    return await use(socket, any);
   } catch (error) {
     socket.destroy();
-    throw new HandshakeError(`${probe.connect}: ${whyNot(error)}`, reachable);
+    throw new HandshakeError(`${probe.connect}: ${any.aborted ? whyOver() : whyNot(error)}`, reachable);
   } finally {
     any.removeEventListener("abort", stop);
   }
@@ -108,16 +128,32 @@ function connected(socket: Socket): Promise<void> {
   });
 }
 
-function secured(socket: Socket, serverName: string, ca: readonly string[] | undefined): Promise<Shown> {
+/** PEM of a client's certificate (with its intermediates) and key. */
+export interface ClientCredential {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** Begins TLS as a client that looks first and judges later: `whyDistrusted` has the judgement once the handshake is over. */
+export function beginTls(
+  socket: Socket,
+  serverName: string,
+  options: { readonly ca?: readonly string[] | undefined; readonly client?: ClientCredential | null },
+): TLSSocket {
+  const { ca, client = null } = options;
   const named: ConnectionOptions = isIP(serverName) === 0 ? { servername: serverName } : { host: serverName };
-  const tls = connectTls({
+  return connectTls({
     ...named,
     socket,
-    // Look first, judge later: `distrust` carries the judgement.
     rejectUnauthorized: false,
     minVersion: "TLSv1.2",
     ...(ca === undefined ? {} : { ca: [...ca] }),
+    ...(client === null ? {} : { cert: client.cert, key: client.key }),
   });
+}
+
+function secured(socket: Socket, serverName: string, ca: readonly string[] | undefined): Promise<Shown> {
+  const tls = beginTls(socket, serverName, { ca });
   return new Promise((resolve, reject) => {
     const settle = (shown: Shown): void => {
       // close_notify and FIN rather than a reset: a probe leaves no error in the server's log.
@@ -145,6 +181,7 @@ function shownBy(tls: TLSSocket, distrust: Shown["distrust"]): Shown | null {
   return leaf === undefined ? null : { leaf, protocol: tls.getProtocol() ?? "unknown", distrust };
 }
 
-function whyDistrusted(tls: TLSSocket): string | null {
+/** OpenSSL's word for why it does not verify, or null when it does. */
+export function whyDistrusted(tls: TLSSocket): string | null {
   return tls.authorized ? null : String(tls.authorizationError);
 }

@@ -5,11 +5,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "@newleaf/shared/clock";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { pemEncode } from "@newleaf/shared/pem";
-import { HandshakeError, type ProbeTarget, shakeHands, type Shown } from "./handshake.ts";
+import { type CanaryConfig, type CanaryVerdict, proveEnforcement } from "./canary.ts";
+import { type ClientCredential, HandshakeError, type ProbeTarget, shakeHands, type Shown } from "./handshake.ts";
+import { healthProblem, type HttpCheck } from "./health.ts";
 import { ChainError, followChain } from "./install/chain.ts";
 
 export { startTlsProtocols, type StartTls } from "./start-tls.ts";
-export { parseEndpoint, type ProbeTarget } from "./handshake.ts";
+export { type ClientCredential, parseEndpoint, type ProbeTarget } from "./handshake.ts";
+
+/** What is proved at one address, beyond who is presented there. */
+export interface ProofTarget extends ProbeTarget {
+  /** What a healthy server answers over HTTP. */
+  readonly http?: HttpCheck;
+  readonly canary?: CanaryConfig;
+}
 
 export type ProbeAnswer =
   | { readonly fingerprint: string; readonly leaf: Buffer; readonly protocol: string }
@@ -42,6 +51,10 @@ export interface Expectation {
   /** When it counts as steady; default 8 handshakes in a row over at least 500 ms, one each 100 ms. */
   readonly steady?: { readonly handshakes: number; readonly overMs: number; readonly everyMs: number };
   readonly signal?: AbortSignal;
+  /** The leaf that the agent speaks with, for whatever demands a client certificate; null or absent: none is in date. */
+  readonly client?: ClientCredential | null;
+  /** Whether the CRLs that the proxy was given list this serial (lower-case hex); default: none does. */
+  readonly isRevoked?: (serial: string) => boolean;
 }
 
 export interface ProbeVerdict {
@@ -69,6 +82,8 @@ export interface ProbeVerdict {
   readonly reachable: boolean;
   /** When it was seen. */
   readonly at: number;
+  /** What the canaries came to; absent when there are none or it did not come to that. */
+  readonly canary?: CanaryVerdict;
 }
 
 const defaultTimeoutMs = 15_000;
@@ -84,9 +99,9 @@ const brokenInRow = 3;
 
 /**
  * Polls until the expected leaf is steadily served, then lets OpenSSL verify it against the deployed roots with the host name;
- * or says what is served instead. Never throws. Intervals are measured by the monotonic clock; `clock` only dates the verdict.
+ * sends the canaries and asks for health where that is configured; or says what is served instead. Never throws. Intervals are measured by the monotonic clock; `clock` only dates the verdict.
  */
-export async function probeServed(probe: ProbeTarget, expectation: Expectation, clock: Clock): Promise<ProbeVerdict> {
+export async function probeServed(probe: ProofTarget, expectation: Expectation, clock: Clock): Promise<ProbeVerdict> {
   const { timeoutMs = defaultTimeoutMs, steady = defaultSteady, signal } = expectation;
   const watch = startWatch(expectation.expected);
   const deadline = performance.now() + timeoutMs;
@@ -97,7 +112,8 @@ export async function probeServed(probe: ProbeTarget, expectation: Expectation, 
     const at = performance.now();
     watch.note(answer, at);
     if (watch.run >= steady.handshakes && at - watch.runSince >= steady.overMs) {
-      return verify(probe, expectation, { handshakes: watch.handshakes, at: clock.now() });
+      const verdict = await verify(probe, expectation, { handshakes: watch.handshakes, at: clock.now() });
+      return verdict.outcome === "served" ? useIt(probe, expectation, verdict) : verdict;
     }
     const over = signal?.aborted === true || at >= (watch.run > 0 ? lastCall : deadline);
     const hopeless = watch.failingSince !== null && at - watch.failingSince >= brokenAfterMs;
@@ -203,6 +219,29 @@ async function verify(
     const reachable = error instanceof HandshakeError && error.reachable;
     return { ...base, outcome: "broken", fingerprint: null, detail: String(error), reachable };
   }
+}
+
+/** Served and verified: are the right clients let in, the wrong ones kept out, and does it answer? In this order: a client that is turned away gets no health. */
+async function useIt(probe: ProofTarget, expectation: Expectation, served: ProbeVerdict): Promise<ProbeVerdict> {
+  const { http, canary } = probe;
+  const { client = null, isRevoked = () => false, signal } = expectation;
+  const roots = expectation.roots.map((der) => pemEncode("CERTIFICATE", der));
+  let verdict = served;
+  if (canary !== undefined) {
+    const seen = await proveEnforcement(probe, canary, {
+      http: http ?? null,
+      own: client,
+      roots,
+      isRevoked,
+      now: served.at,
+      signal,
+    });
+    verdict = { ...served, ...seen.failure, canary: seen };
+  }
+  if (http === undefined || verdict.outcome !== "served") return verdict;
+  const problem = await healthProblem(probe, http, { client, roots, signal });
+  if (problem !== null) return { ...verdict, outcome: "unhealthy", detail: problem };
+  return { ...verdict, detail: `${verdict.detail}, healthy${canary === undefined ? "" : ", clients enforced"}` };
 }
 
 /**
