@@ -26,6 +26,9 @@ const address = {
   secureContext,
 };
 
+/** As browsers have it: a server that asks for client certificates may compare it with the SNI (Caddy answers 421). */
+const host = `${options.serverName}:${options.port}`;
+
 const newConnections = { made: 0, failed: [] as string[] };
 const kept = { requests: 0, resets: 0, failed: [] as string[] };
 const webSockets = { opened: 0, cut: 0 };
@@ -104,7 +107,7 @@ async function keptRequests(first: () => void): Promise<void> {
 function ask(how: RequestOptions): Promise<{ problem: string | null; reused: boolean }> {
   const begun = Date.now();
   return new Promise((resolve) => {
-    const call = request({ ...how, timeout: timeoutMs }, (answer) => {
+    const call = request({ ...how, headers: { host }, timeout: timeoutMs }, (answer) => {
       const { statusCode } = answer;
       answer.on("error", (error) => end(error.message));
       answer.resume().once("end", () => end(statusCode === 200 ? null : `status ${statusCode}`));
@@ -142,6 +145,7 @@ async function webSocket(first: () => void): Promise<void> {
 /** RFC 6455 §4.1; the frames that come are heard, not read. */
 function upgrade(): Promise<TLSSocket | string> {
   const headers = {
+    host,
     Connection: "Upgrade",
     Upgrade: "websocket",
     "Sec-WebSocket-Version": "13",
