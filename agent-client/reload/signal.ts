@@ -2,17 +2,85 @@ import { constants, open, readFile, readlink, stat } from "node:fs/promises";
 import { basename, isAbsolute, join } from "node:path";
 import type { ReloadResult, ReloadSignal, SignalStrategy } from "./strategy.ts";
 
-/**
- * Signals that are known not to reload but to break the server, by process name: worse than no reload, so never sent.
- * Whoever knows better has `command`.
- */
-const harmful: Readonly<Record<string, Partial<Record<ReloadSignal, string>>>> = {
-  nginx: { USR1: "only reopens nginx's logs", USR2: "starts a second nginx master beside the first" },
-  haproxy: { USR1: "makes HAProxy close its listeners and end" },
-  node: { HUP: "kills a Node process", USR1: "opens Node's debugger" },
-  openclaw: { HUP: "kills OpenClaw, which watches its files: use watch", USR1: "opens a debugger in OpenClaw" },
-  defenseclaw: { HUP: "shuts DefenseClaw down" },
+interface Manners {
+  /** What to write instead. */
+  readonly instead: string;
+  /** What its other signals do. */
+  readonly harm: Partial<Record<ReloadSignal, string>>;
+}
+
+const apache: Manners = {
+  instead: "signal: USR1, which is graceful",
+  harm: { HUP: "restarts Apache at once and cuts its connections", USR2: "tells Apache nothing" },
 };
+
+/**
+ * Signals that are known not to reload but to break the server, or to do nothing, by process name: worse than no reload, so
+ * never sent. Whoever knows better has `command`. What is said here was tried with Debian 12's packages.
+ */
+const harmful: Readonly<Record<string, Manners>> = {
+  nginx: {
+    instead: "signal: HUP",
+    harm: { USR1: "only reopens nginx's logs", USR2: "starts a second nginx master beside the first" },
+  },
+  haproxy: {
+    instead: "signal: USR2 to the master (haproxy -W)",
+    harm: { USR1: "makes HAProxy close its listeners and end" },
+  },
+  apache2: apache,
+  httpd: apache,
+  stunnel4: {
+    instead: "signal: HUP",
+    harm: { USR1: "only reopens stunnel's log", USR2: "only makes stunnel list its connections" },
+  },
+  stunnel: {
+    instead: "signal: HUP",
+    harm: { USR1: "only reopens stunnel's log", USR2: "only makes stunnel list its connections" },
+  },
+  hitch: { instead: "signal: HUP", harm: { USR1: "kills Hitch", USR2: "kills Hitch" } },
+  mosquitto: {
+    instead: "signal: HUP",
+    harm: { USR1: "only makes Mosquitto save its database", USR2: "only makes Mosquitto print its subscriptions" },
+  },
+  postgres: {
+    instead: "signal: HUP",
+    harm: { USR1: "is PostgreSQL's own, between its processes", USR2: "is PostgreSQL's own, between its processes" },
+  },
+  vault: {
+    instead: "signal: HUP",
+    harm: { USR1: "tells Vault nothing", USR2: "makes Vault write stack traces" },
+  },
+  "redis-server": {
+    instead: "reload: { redis: … }",
+    harm: { HUP: "tells Redis nothing", USR1: "kills Redis", USR2: "kills Redis" },
+  },
+  caddy: {
+    instead: "reload: { caddy: … }",
+    harm: { HUP: "tells Caddy nothing", USR1: "tells Caddy nothing", USR2: "tells Caddy nothing" },
+  },
+  envoy: {
+    instead: "reload: watch, with file SDS and watched_directory",
+    harm: { HUP: "tells Envoy nothing", USR1: "only reopens Envoy's logs", USR2: "tells Envoy nothing" },
+  },
+  traefik: {
+    instead: "reload: { touch: … }, its dynamic file",
+    harm: { HUP: "ends Traefik", USR1: "only reopens Traefik's logs", USR2: "tells Traefik nothing" },
+  },
+};
+
+/** Processes that no signal reloads and some signals kill. The main thread of newer Node versions has a name of its own. */
+const neverSignalled: readonly (readonly [name: RegExp, why: string])[] = [
+  [
+    /^openclaw/,
+    "signals kill OpenClaw, open a debugger in it or cut its WebSockets; it watches its files: use reload: watch",
+  ],
+  [/^defenseclaw/, "HUP shuts DefenseClaw down, and it has no TLS of its own: reload the proxy in front of it"],
+  [
+    /^(node|nodejs|(node-)?MainThread)$/,
+    "signals kill a Node process or open its debugger; let it watch its files (reload: watch), or use command",
+  ],
+  [/exporter$/, "HUP ends Prometheus's exporters; they read their files at each handshake: use reload: watch"],
+];
 
 /** As much of a name as the kernel keeps in /proc/PID/comm (TASK_COMM_LEN 16, with its NUL). */
 const commLength = 15;
@@ -37,7 +105,7 @@ class Unfit extends Error {}
  */
 export async function reloadBySignal(strategy: SignalStrategy, proc = "/proc"): Promise<ReloadResult> {
   try {
-    refuseHarmful(strategy);
+    refuseHarmful(strategy, strategy.process);
     const seen = await look(strategy, proc);
     // The server may have been restarted while we looked: both must still say the same right before the signal.
     const again = await look(strategy, proc);
@@ -67,7 +135,7 @@ export async function validateSignal(strategy: SignalStrategy, proc = "/proc"): 
     problems.push("process is empty: write the name of the server's program, for example nginx");
   if (problems.length > 0) return problems;
   try {
-    refuseHarmful(strategy);
+    refuseHarmful(strategy, strategy.process);
     const { pid } = await look(strategy, proc);
     process.kill(pid, 0);
     return [];
@@ -76,13 +144,19 @@ export async function validateSignal(strategy: SignalStrategy, proc = "/proc"): 
   }
 }
 
-function refuseHarmful({ signal, process: name }: SignalStrategy): void {
-  const why = harmful[basename(name)]?.[signal];
-  if (why !== undefined)
-    throw new Unfit(`${signal} ${why}: nothing was signalled, choose the signal that reloads it, or another strategy`);
+/** `name`: as configured, or as the process itself is called: a Node program may have any title. */
+function refuseHarmful({ signal }: SignalStrategy, name: string): void {
+  const program = basename(name);
+  const never = neverSignalled.find(([pattern]) => pattern.test(program));
+  if (never !== undefined) throw new Unfit(`${program} is never signalled: ${never[1]}`);
+  if (!Object.hasOwn(harmful, program)) return;
+  const { instead, harm } = harmful[program] ?? { instead: "", harm: {} };
+  const why = harm[signal];
+  if (why !== undefined) throw new Unfit(`${signal} ${why}: nothing was signalled; use ${instead}`);
 }
 
-async function look({ pidFile, process: wanted }: SignalStrategy, proc: string): Promise<Seen> {
+async function look(strategy: SignalStrategy, proc: string): Promise<Seen> {
+  const { pidFile, process: wanted } = strategy;
   const pid = await readPid(pidFile);
   const startTime = await startTimeOf(pid, proc);
   if (startTime === null) {
@@ -96,6 +170,7 @@ async function look({ pidFile, process: wanted }: SignalStrategy, proc: string):
       `pid ${pid} of ${pidFile} is ${is}, not ${wanted}: nothing was signalled; correct pidFile or process`,
     );
   }
+  for (const name of [comm, exe ?? comm]) refuseHarmful(strategy, name);
   const { uid } = await stat(join(proc, String(pid)));
   return { pid, startTime, name: comm, uid };
 }

@@ -126,20 +126,70 @@ describe("reload by signal", () => {
     }
   });
 
-  it("refuses signals that are known to break the server", async () => {
+  it("refuses signals that are known to break the server or to do nothing, and names what reloads it", async () => {
     const server = await startServer("nginx");
-    for (const [name, signal] of [
-      ["nginx", "USR2"],
-      ["nginx", "USR1"],
-      ["/usr/sbin/haproxy", "USR1"],
-      ["node", "HUP"],
+    for (const [name, signal, says] of [
+      ["nginx", "USR2", /second nginx master.*use signal: HUP/],
+      ["nginx", "USR1", /reopens/],
+      ["/usr/sbin/haproxy", "USR1", /close its listeners.*use signal: USR2/],
+      ["apache2", "HUP", /cuts its connections.*use signal: USR1, which is graceful/],
+      ["httpd", "HUP", /cuts its connections/],
+      ["stunnel4", "USR1", /log/],
+      ["hitch", "USR1", /kills Hitch/],
+      ["hitch", "USR2", /kills Hitch/],
+      ["mosquitto", "USR2", /subscriptions.*use signal: HUP/],
+      ["postgres", "USR1", /PostgreSQL's own/],
+      ["redis-server", "HUP", /nothing.*use reload: \{ redis/],
+      ["caddy", "USR1", /nothing.*use reload: \{ caddy/],
+      ["envoy", "HUP", /watched_directory/],
+      ["traefik", "HUP", /ends Traefik.*touch/],
+      ["vault", "USR2", /stack traces/],
     ] as const) {
       const result = await reloadBySignal(strategy(server.pidFile, name, signal));
       assert.match(result.detail, /nothing was signalled/, name);
+      assert.match(result.detail, says);
       assert.equal(result.ok, false);
+      assert.match(String(await validateSignal(strategy(server.pidFile, name, signal))), says);
     }
     assert.equal((await reloadBySignal(strategy(server.pidFile, "nginx", "HUP"))).ok, true);
     assert.equal(await server.got(), "HUP");
+  });
+
+  it("signals no Node program, OpenClaw, DefenseClaw or exporter at all, whatever the signal", async () => {
+    for (const [name, says] of [
+      ["node", /debugger/],
+      ["openclaw", /reload: watch/],
+      ["openclaw-gateway", /reload: watch/],
+      ["defenseclaw", /the proxy in front of it/],
+      ["node_exporter", /at each handshake/],
+    ] as const) {
+      const server = await startServer(name);
+      for (const signal of ["HUP", "USR1", "USR2"] as const) {
+        const { ok, detail } = await reloadBySignal(strategy(server.pidFile, name, signal));
+        assert.equal(ok, false);
+        assert.match(detail, /is never signalled/);
+        assert.match(detail, says);
+      }
+      // The shell writes of a signal when it has read a line: the next signal that it may get is the only one it tells of.
+      process.kill(server.pid, "SIGUSR2");
+      assert.equal(await server.got(), "USR2");
+    }
+  });
+
+  it("knows a Node program behind any title it gives itself", async () => {
+    const title = "clawgate";
+    const child = spawn(process.execPath, [
+      "-e",
+      `process.title = "${title}"; console.log("up"); setInterval(() => {}, 1e6)`,
+    ]);
+    children.push(child);
+    await once(child.stdout, "data");
+    const pidFile = join(directory, "titled.pid");
+    writeFileSync(pidFile, String(child.pid));
+    const { ok, detail } = await reloadBySignal(strategy(pidFile, title));
+    assert.equal(ok, false);
+    assert.match(detail, /node is never signalled/);
+    assert.deepEqual([child.exitCode, child.signalCode], [null, null]);
   });
 
   it("refuses a zombie, and a process that was replaced under the same pid while it was looked at", async () => {
