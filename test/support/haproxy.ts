@@ -12,6 +12,16 @@ export interface HaproxyOptions {
   /** With it: `verify required`, against these CAs. */
   readonly clientCa?: string;
   readonly crl?: string;
+  /** With it: a `stats socket` of this level and the master's socket. */
+  readonly sockets?: "admin" | "user";
+  /** A port of 127.0.0.1 to pass requests to; default: HAProxy answers 200 by itself. */
+  readonly backendPort?: number;
+  /** `option idle-close-on-response`: a reload resets no kept connection. */
+  readonly closesIdleLate?: boolean;
+  /** Sessions may be resumed by ticket. */
+  readonly tickets?: boolean;
+  /** More `crt` files of the same bind line. */
+  readonly alsoServes?: readonly string[];
 }
 
 export interface Haproxy {
@@ -19,6 +29,9 @@ export interface Haproxy {
   /** Of the master. */
   readonly pidFile: string;
   readonly config: string;
+  /** Where the Runtime API and the master's CLI are, with `sockets`. */
+  readonly socket: string;
+  readonly masterSocket: string;
   stop(): Promise<void>;
   /** What it wrote so far. */
   output(): string;
@@ -32,28 +45,41 @@ export async function startHaproxy(options: HaproxyOptions): Promise<Haproxy> {
   const port = await freePort();
   const config = join(options.dir, "haproxy.cfg");
   const pidFile = join(options.dir, "haproxy.pid");
+  const [socket, masterSocket] = [join(options.dir, "admin.sock"), join(options.dir, "master.sock")];
+  writeFileSync(config, configuration(options, port, socket));
+  const master = options.sockets === undefined ? [] : ["-S", masterSocket];
+  const daemon = startDaemon(program, ["-W", ...master, "-f", config, "-p", pidFile]);
+  if (!(await accepts(port, daemon)) || !(await hasPid(pidFile))) {
+    await daemon.stop();
+    throw new Error(`haproxy did not start: ${daemon.output()}`);
+  }
+  return { port, pidFile, config, socket, masterSocket, stop: () => daemon.stop(), output: () => daemon.output() };
+}
+
+function configuration(options: HaproxyOptions, port: number, socket: string): string {
   const verify = options.clientCa === undefined ? "" : ` verify required ca-file ${options.clientCa}`;
   const crl = options.crl === undefined ? "" : ` crl-file ${options.crl}`;
+  const tickets = options.tickets === true ? "" : " no-tls-tickets";
+  const certificates = [options.combined, ...(options.alsoServes ?? [])].map((path) => `crt ${path}`).join(" ");
   const lines = [
     "global",
-    "  maxconn 200",
+    "  maxconn 2000",
     "  stats timeout 5s",
+    ...(options.sockets === undefined ? [] : [`  stats socket ${socket} mode 600 level ${options.sockets}`]),
     "defaults",
     "  mode http",
     "  timeout client 10s",
     "  timeout server 10s",
     "  timeout connect 5s",
+    "  timeout tunnel 60s",
+    ...(options.closesIdleLate === true ? ["  option idle-close-on-response"] : []),
     "frontend tls",
-    `  bind 127.0.0.1:${port} ssl crt ${options.combined}${verify}${crl} no-tls-tickets`,
-    '  http-request return status 200 content-type text/plain string "ok"',
+    `  bind 127.0.0.1:${port} ssl ${certificates}${verify}${crl}${tickets}`,
+    ...(options.backendPort === undefined
+      ? ['  http-request return status 200 content-type text/plain string "ok"']
+      : ["  default_backend app", "backend app", `  server app 127.0.0.1:${options.backendPort}`]),
   ];
-  writeFileSync(config, `${lines.join("\n")}\n`);
-  const daemon = startDaemon(program, ["-W", "-f", config, "-p", pidFile]);
-  if (!(await accepts(port, daemon)) || !(await hasPid(pidFile))) {
-    await daemon.stop();
-    throw new Error(`haproxy did not start: ${daemon.output()}`);
-  }
-  return { port, pidFile, config, stop: () => daemon.stop(), output: () => daemon.output() };
+  return `${lines.join("\n")}\n`;
 }
 
 async function hasPid(pidFile: string): Promise<boolean> {
