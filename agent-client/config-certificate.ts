@@ -1,11 +1,9 @@
 /** One entry of `certificates` in agent.yml. */
-import { isAbsolute, normalize } from "node:path";
 import { type KeyAlgorithm, keyAlgorithms } from "@newleaf/shared/key-algorithm";
-import { nearest } from "@newleaf/shared/nearest";
 import { type ProbeConfig, readProbes } from "./config-probe.ts";
+import { outputKeys, readOutputs } from "./config-outputs.ts";
 import { readReload } from "./config-reload.ts";
 import { openSection, readArgv, readChoice, readPath, type Section } from "./config-section.ts";
-import { type FileName, fileNames, isFileName } from "./install/material.ts";
 import type { Target } from "./install/target.ts";
 import type { ReloadStrategy } from "./reload/strategy.ts";
 
@@ -23,10 +21,9 @@ export interface CertificateConfig {
   readonly probes: readonly ProbeConfig[];
 }
 
-const defaultFiles: readonly FileName[] = ["key.pem", "cert.pem", "chain.pem", "fullchain.pem", "ca.pem", "crl.pem"];
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const identityKeys = ["name", "key", "newKeyEachRenewal"];
-const fileKeys = ["directory", "files", "owner", "group", "mode", "links"];
+const fileKeys = ["directory", "owner", "group", "mode", ...outputKeys];
 const keys = [...identityKeys, ...fileKeys, "reload", "check", "probe"];
 
 export function readCertificate(value: unknown, path: string, problems: string[]): CertificateConfig | null {
@@ -35,38 +32,21 @@ export function readCertificate(value: unknown, path: string, problems: string[]
   const name = section.required("name") ?? "";
   if (name !== "" && !namePattern.test(name))
     section.problem("name", "must be letters, digits, dot, dash, underscore; at most 64");
-  const files = readFiles(section);
   return {
     name,
     key: readChoice(section, "key", keyAlgorithms, "ecdsa-p256"),
     newKeyEachRenewal: section.flag("newKeyEachRenewal", true),
     target: {
       directory: readPath(section, "directory"),
-      files,
       owner: readAccount(section, "owner"),
       group: readAccount(section, "group"),
       mode: readMode(section),
-      links: readLinks(section, files),
+      ...readOutputs(section, name, problems),
     },
     reload: readReload(section, problems),
     check: readArgv(section, "check") ?? null,
     probes: readProbes(section, problems),
   };
-}
-
-function readFiles(section: Section): readonly FileName[] {
-  const names = section.texts("files");
-  if (names === undefined) return defaultFiles;
-  if (names.length === 0) section.problem("files", "must name at least one file");
-  return [...new Set(names)].filter((name) => {
-    if (isFileName(name)) return true;
-    const meant = nearest(name, fileNames);
-    section.problem(
-      "files",
-      `names "${name}"; ${meant === null ? `known files: ${fileNames.join(", ")}` : `did you mean "${meant}"?`}`,
-    );
-    return false;
-  }) as readonly FileName[];
 }
 
 function readAccount(section: Section, key: string): string | number | null {
@@ -90,21 +70,4 @@ function readMode(section: Section): number {
     );
   }
   return mode;
-}
-
-function readLinks(section: Section, files: readonly FileName[]): Readonly<Record<string, FileName>> {
-  const value = section.raw("links");
-  if (value === undefined) return {};
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    section.problem("links", "must map paths to files, such as { /etc/nginx/tls/server.crt: fullchain.pem }");
-    return {};
-  }
-  const links: Record<string, FileName> = {};
-  for (const [path, file] of Object.entries(value as Readonly<Record<string, unknown>>)) {
-    if (!isAbsolute(path)) section.problem("links", `name "${path}", which is not an absolute path`);
-    else if (typeof file !== "string" || !isFileName(file) || !files.includes(file)) {
-      section.problem("links", `point "${path}" at "${String(file)}", which is not in files`);
-    } else links[normalize(path)] = file;
-  }
-  return links;
 }

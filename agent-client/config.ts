@@ -104,11 +104,11 @@ function readCertificates(section: Section, problems: string[]): readonly Certif
   const certificates = list
     .map((item: unknown, at) => readCertificate(item, `certificates[${at}]`, problems))
     .filter((item) => item !== null);
-  const links = certificates.flatMap((certificate) => Object.keys(certificate.target.links));
+  const places = certificates.flatMap(({ target }) => Object.keys({ ...target.links, ...target.copies }));
   for (const [what, values] of [
     ["name", certificates.map((certificate) => certificate.name)],
     ["directory", certificates.map((certificate) => certificate.target.directory)],
-    ["link", links],
+    ["path", places],
   ] as const) {
     const twice = values.find((value, at) => value !== "" && values.indexOf(value) !== at);
     if (twice !== undefined) section.problem("certificates", `use the ${what} "${twice}" twice`);

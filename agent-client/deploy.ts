@@ -4,9 +4,9 @@ import { type AgentContext, arrow, failed, succeeded, WorkError } from "./contex
 import { type Desired, isAsDesired, needsTelling } from "./decide.ts";
 import type { Installed } from "./install/installed.ts";
 import { ensureLinks, inspectLinks, linkProblem } from "./install/links.ts";
-import { factsOf, type Material } from "./install/material.ts";
-import { preflight, PreflightError } from "./install/preflight.ts";
-import { renderFiles } from "./install/render.ts";
+import { factsOf, type FileName, type Material } from "./install/material.ts";
+import { digestOf, editionOf, readRecipe, renderOutputs } from "./install/outputs.ts";
+import { checkSizes, preflight, PreflightError } from "./install/preflight.ts";
 import { stage } from "./install/stage.ts";
 import { confirm, prune, quarantine, rollback, switchTo } from "./install/switch.ts";
 import { InstallError } from "./install/target.ts";
@@ -23,20 +23,25 @@ export async function desiredSet(context: AgentContext): Promise<Desired | null>
   const { journal, trust, view, clock } = context;
   const leaf = newestLeaf(journal.state);
   if (leaf === null || leaf.notAfter <= clock.now() || trust.trust.version === 0) return null;
-  const key = `${leaf.fingerprint} ${trust.revision}`;
+  const { target } = context.config;
+  // A template that is broken must not stop what has nothing to do with it: installing says what is wrong, and tries again.
+  const recipe = await readRecipe(target).catch(() => null);
+  const key = `${leaf.fingerprint} ${trust.revision} ${editionOf(recipe)}`;
   if (view.desired?.key === key) return view.desired.value;
-  const material = await materialOf(context, leaf.fingerprint);
-  const { files } = context.config.target;
+  const files = recipe?.needs ?? target.files;
+  const material = await materialOf(context, leaf.fingerprint, files);
+  const made = recipe === null ? "unreadable" : digestOf(recipe, material.key);
   const facts = factsOf(material, { bundleVersion: trust.trust.version, stagedAt: 0 });
   const crls = files.includes("crl.pem") ? [...trust.trust.crls] : [];
   const value: Desired = {
-    contents: digest([leaf.fingerprint, trust.trust.version, facts.crlNumbers, files]),
+    contents: digest([leaf.fingerprint, trust.trust.version, facts.crlNumbers, files, made]),
     fingerprint: leaf.fingerprint,
     notAfter: leaf.notAfter,
     bundleVersion: trust.trust.version,
     crlNumbers: facts.crlNumbers,
     revoked: digest(crls.map(([id, crl]) => `${id} ${crl.revoked}`).toSorted((a, b) => (a < b ? -1 : 1))),
     refreshAt: Math.min(...crls.map(([, crl]) => (crl.thisUpdate + crl.nextUpdate) / 2), Number.MAX_SAFE_INTEGER),
+    ...(made === undefined ? {} : { recipe: made }),
   };
   view.desired = { key, value };
   return value;
@@ -49,14 +54,21 @@ export async function install(context: AgentContext, installed: Installed | null
   const desired = await desiredSet(context);
   if (desired === null) throw new WorkError("there is nothing to install yet");
   await arrow(context, "checked");
-  const material = await materialOf(context, desired.fingerprint);
-  await check(context, material, installed);
+  const recipe = await readRecipe(target);
+  const material = await materialOf(context, desired.fingerprint, recipe.needs);
+  await check(context, material, recipe.needs, installed);
+  const { current, next } = journal.state;
+  const identity = [next, current].find((leaf) => leaf?.fingerprint === desired.fingerprint)?.identity ?? "";
+  const files = await renderOutputs(target, recipe, material, identity);
+  checkSizes(files, target.maxFileBytes);
 
   const known = journal.state.staging;
   const staging = known?.contents === desired.contents ? known : { contents: desired.contents, stagedAt: clock.now() };
   await arrow(context, "staged", { staging });
-  const facts = factsOf(material, { bundleVersion: desired.bundleVersion, stagedAt: staging.stagedAt });
-  const { version } = await stage(target, renderFiles(material, target.files), facts);
+  const { bundleVersion } = desired;
+  const recipeDigest = digestOf(recipe, material.key);
+  const facts = factsOf(material, { bundleVersion, stagedAt: staging.stagedAt, recipe: recipeDigest });
+  const { version } = await stage(target, files, facts);
 
   await arrow(context, "switched", { healthyBefore: await healthyNow(context) });
   await switchTo(target, version);
@@ -225,7 +237,12 @@ async function refuse(context: AgentContext, installed: Installed, detail: strin
 }
 
 /** In memory, before anything touches the disk. */
-async function check(context: AgentContext, material: Material, installed: Installed | null): Promise<void> {
+async function check(
+  context: AgentContext,
+  material: Material,
+  files: readonly FileName[],
+  installed: Installed | null,
+): Promise<void> {
   const { config, trust, clock } = context;
   for (const report of await inspectLinks(config.target)) {
     const problem = linkProblem(report, { adopt: context.adopt });
@@ -236,7 +253,7 @@ async function check(context: AgentContext, material: Material, installed: Insta
       now: clock.now(),
       serverNames: config.probes.map((probe) => probe.serverName),
       trustedRoots: trust.trust.roots,
-      files: config.target.files,
+      files,
       installedCrlNumbers: installed?.crlNumbers ?? {},
     });
   } catch (error) {
@@ -246,10 +263,14 @@ async function check(context: AgentContext, material: Material, installed: Insta
   }
 }
 
-async function materialOf({ credentials, trust, config }: AgentContext, leaf: string): Promise<Material> {
+async function materialOf(
+  { credentials, trust }: AgentContext,
+  leaf: string,
+  files: readonly FileName[],
+): Promise<Material> {
   const credential = await credentials.readLeaf(leaf);
   const { roots, issuers, crls } = trust.trust;
-  const wanted = config.target.files.includes("crl.pem");
+  const wanted = files.includes("crl.pem");
   return {
     key: credential.key,
     leaf: credential.leaf,
@@ -313,7 +334,8 @@ async function probeAll(
 function changeOf(told: Told | null, desired: Desired): Change {
   if (told === null) return everything;
   return {
-    leaf: told.fingerprint !== desired.fingerprint,
+    // Another recipe gives the files that hold the leaf another form: they are to be loaded like another leaf.
+    leaf: told.fingerprint !== desired.fingerprint || told.recipe !== desired.recipe,
     trust: told.bundleVersion !== desired.bundleVersion,
     revoked: told.revoked !== desired.revoked,
     crls: JSON.stringify(told.crlNumbers) !== JSON.stringify(desired.crlNumbers),
@@ -322,7 +344,9 @@ function changeOf(told: Told | null, desired: Desired): Change {
 
 function toldOf(installed: Installed, desired: Desired) {
   const { version, fingerprint, bundleVersion, crlNumbers } = installed;
-  return { version, fingerprint, bundleVersion, crlNumbers, revoked: desired.revoked, refreshAt: desired.refreshAt };
+  const { revoked, refreshAt, recipe } = desired;
+  const made = recipe === undefined ? {} : { recipe };
+  return { version, fingerprint, bundleVersion, crlNumbers, revoked, refreshAt, ...made };
 }
 
 function digest(value: unknown): string {

@@ -20,6 +20,8 @@ export interface Installed {
   readonly bundleVersion: number;
   /** CA id → number of its CRL. */
   readonly crlNumbers: Readonly<Record<string, number>>;
+  /** What it was made with besides the set (see `VersionFacts`). */
+  readonly recipe?: string;
   /** Seen served (see `confirm`). */
   readonly confirmed: boolean;
   readonly quarantined: boolean;
@@ -30,8 +32,8 @@ export interface Installed {
 }
 
 /** Where the leaf is looked for, the first that the target asks for. */
-const leafFiles: readonly FileName[] = ["cert.pem", "fullchain.pem", "combined.pem"];
-const keyFiles: readonly FileName[] = ["key.pem", "combined.pem"];
+const leafFiles: readonly FileName[] = ["cert.pem", "fullchain.pem", "combined.pem", "tls.crt"];
+const keyFiles: readonly FileName[] = ["key.pem", "combined.pem", "tls.key"];
 
 /**
  * What is installed now; changes nothing. Null when nothing usable is: no `current`, a `current` that leads nowhere, or a
@@ -61,6 +63,7 @@ export async function readInstalled(target: Target): Promise<Installed | null> {
     keyMatches: keyFaults.length === 0,
     bundleVersion: record?.bundleVersion ?? 0,
     crlNumbers: record?.crlNumbers ?? {},
+    ...(record?.recipe === undefined ? {} : { recipe: record.recipe }),
     confirmed: await hasMarker(target, version, confirmedMarker),
     quarantined: await hasMarker(target, version, quarantineMarker),
     complete: problems.length === 0,

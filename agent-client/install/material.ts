@@ -17,22 +17,50 @@ export interface Material {
   readonly crls: readonly Buffer[];
 }
 
-export const fileNames = [
-  "key.pem",
-  "cert.pem",
-  "chain.pem",
-  "fullchain.pem",
-  "ca.pem",
-  "crl.pem",
-  "combined.pem",
+/** Made of nothing but the material. The second line is how Kubernetes and cert-manager name them in a TLS Secret. */
+export const pemFiles = [
+  ...(["key.pem", "cert.pem", "chain.pem", "fullchain.pem", "ca.pem", "crl.pem", "combined.pem"] as const),
+  ...(["tls.crt", "tls.key", "ca.crt"] as const),
 ] as const;
-export type FileName = (typeof fileNames)[number];
+export type PemFile = (typeof pemFiles)[number];
 
-/** Files that hold the private key: never readable beyond 0640. */
-export const secretFiles: ReadonlySet<FileName> = new Set<FileName>(["key.pem", "combined.pem"]);
+/** PKCS#12; these need a passphrase. */
+export const storeFiles = ["keystore.p12", "truststore.p12"] as const;
+export type StoreFile = (typeof storeFiles)[number];
 
-export function isFileName(text: string): text is FileName {
+export const fileNames = [...pemFiles, ...storeFiles] as const;
+export type KnownFile = PemFile | StoreFile;
+
+declare const output: unique symbol;
+/** The name of a rendered template in a version directory; `outputName` makes it. */
+export type OutputName = string & { readonly [output]: true };
+
+export type FileName = KnownFile | OutputName;
+
+const secretFiles: ReadonlySet<FileName> = new Set<FileName>(["key.pem", "combined.pem", "tls.key", "keystore.p12"]);
+
+/** Files that hold the private key, or may (a template): never readable beyond 0640. */
+export function isSecretFile(name: FileName): boolean {
+  return !isKnownFile(name) || secretFiles.has(name);
+}
+
+export function isPemFile(text: string): text is PemFile {
+  return (pemFiles as readonly string[]).includes(text);
+}
+
+export function isKnownFile(text: string): text is KnownFile {
   return (fileNames as readonly string[]).includes(text);
+}
+
+const outputPattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+
+/**
+ * `text` as the name of a template's output: one path component, no marker (they begin with a dot), none of our own files.
+ * Null when it cannot be one.
+ */
+export function outputName(text: string): OutputName | null {
+  const isFree = outputPattern.test(text) && !isKnownFile(text) && text !== "meta.json";
+  return isFree ? (text as OutputName) : null;
 }
 
 /** What a version says about itself in its `meta.json`, for whoever reads the directory later. */
@@ -45,13 +73,18 @@ export interface VersionFacts {
   readonly crlNumbers: Readonly<Record<string, number>>;
   /** When this set was put together; names the version, so the same value again finds the same version again. */
   readonly stagedAt: number;
+  /** Digest of the templates and the passphrase that the files were made with (`digestOf` of recipe.ts); absent without. */
+  readonly recipe?: string;
 }
 
 /**
  * The facts of `material` for `stage`. CRLs of unknown CAs are left out.
  * @throws Error when a certificate or CRL cannot be read (call `preflight` first)
  */
-export function factsOf(material: Material, origin: { bundleVersion: number; stagedAt: number }): VersionFacts {
+export function factsOf(
+  material: Material,
+  origin: { bundleVersion: number; stagedAt: number; recipe?: string | undefined },
+): VersionFacts {
   const leaf = new X509Certificate(material.leaf);
   const crlNumbers: Record<string, number> = {};
   const authorities = [...material.chain, ...material.issuers, ...material.roots];
@@ -66,6 +99,7 @@ export function factsOf(material: Material, origin: { bundleVersion: number; sta
     bundleVersion: origin.bundleVersion,
     crlNumbers,
     stagedAt: origin.stagedAt,
+    ...(origin.recipe === undefined ? {} : { recipe: origin.recipe }),
   };
 }
 

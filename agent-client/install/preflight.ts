@@ -16,7 +16,8 @@ export type PreflightCheck =
   | "names"
   | "crl"
   | "crl-fresh"
-  | "crl-number";
+  | "crl-number"
+  | "size";
 
 /** A set that must not touch the disk. `message` says what, why and what to do. */
 export class PreflightError extends Error {
@@ -60,6 +61,21 @@ export function preflight(material: Material, options: PreflightOptions): void {
   checkContext(material);
   checkNames(leaf, options.serverNames);
   if (options.files === undefined || options.files.includes("crl.pem")) checkCrls(material, path, options);
+}
+
+/**
+ * That the server can take each file as it will be.
+ * @param limit bytes; undefined for none
+ * @throws PreflightError naming the file and the limit
+ */
+export function checkSizes(files: ReadonlyMap<FileName, Buffer>, limit: number | undefined): void {
+  for (const [name, data] of files) {
+    if (limit === undefined || data.length <= limit) continue;
+    throw new PreflightError(
+      "size",
+      `${name} would have ${data.length} bytes and maxFileBytes is ${limit}: the server would not take it; raise the limit if it can, or leave the file out`,
+    );
+  }
 }
 
 function checkPair(material: Material): X509Certificate {

@@ -1,31 +1,34 @@
 import { X509Certificate } from "node:crypto";
 import { readCrl } from "@newleaf/shared/crl";
 import { pemEncode } from "@newleaf/shared/pem";
-import type { FileName, Material } from "./material.ts";
+import { type FileName, isPemFile, type Material, type PemFile } from "./material.ts";
 
 /**
- * The bytes of each asked file. This is where a private key becomes PEM (PKCS#8), and nowhere else on the way to the disk.
+ * The bytes of each asked PEM file; what needs more than the material is made in outputs.ts. This is where a private key becomes PEM (PKCS#8), and nowhere else on the way to the disk.
  *
  * `fullchain.pem` is leaf first, then intermediates: nginx takes the first certificate for the key's own. `ca.pem` holds roots
  * and issuing CAs: with the roots alone nginx refuses clients that send only their leaf. `crl.pem` holds one CRL per CA:
  * OpenSSL asks for one for every CA of the chain, and refuses everybody when one is missing.
  */
 export function renderFiles(material: Material, files: readonly FileName[]): Map<FileName, Buffer> {
-  return new Map(files.map((name) => [name, Buffer.from(content(material, name), "utf8")]));
+  return new Map(files.filter(isPemFile).map((name) => [name, Buffer.from(content(material, name), "utf8")]));
 }
 
-function content(material: Material, name: FileName): string {
+function content(material: Material, name: PemFile): string {
   switch (name) {
     case "key.pem":
+    case "tls.key":
       return keyPem(material);
     case "cert.pem":
       return certificates([material.leaf]);
     case "chain.pem":
       return certificates(material.chain);
     case "fullchain.pem":
+    case "tls.crt":
       return certificates([material.leaf, ...material.chain]);
     case "ca.pem":
-      return certificates(distinct([...material.roots, ...material.issuers]));
+    case "ca.crt":
+      return certificates(authoritiesOf(material));
     case "crl.pem":
       return newestPerAuthority(material.crls)
         .map((der) => pemEncode("X509 CRL", der))
@@ -33,6 +36,11 @@ function content(material: Material, name: FileName): string {
     case "combined.pem":
       return keyPem(material) + certificates([material.leaf, ...material.chain]);
   }
+}
+
+/** What clients are verified with, each once: roots, then issuing CAs. */
+export function authoritiesOf(material: Material): readonly Buffer[] {
+  return distinct([...material.roots, ...material.issuers]);
 }
 
 function keyPem(material: Material): string {

@@ -1,7 +1,7 @@
 import { chmod, mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createFileExclusively, makeDirectory, syncDirectory } from "@newleaf/shared/durable-file";
-import { type FileName, secretFiles, type VersionFacts } from "./material.ts";
+import { type FileName, isSecretFile, type VersionFacts } from "./material.ts";
 import { impassableDirectory, type Owner, resolveOwner } from "./owner.ts";
 import { explained, InstallError, systemCode, type Target, versionPath, versionsOf } from "./target.ts";
 import {
@@ -52,7 +52,7 @@ export function directoryMode(target: Target, owner: Owner): number {
 
 /** Mode of one file. The key is never readable by others, whatever `mode` says. */
 export function fileMode(target: Target, name: FileName): number {
-  return secretFiles.has(name) ? target.mode & 0o640 : target.mode & 0o666;
+  return isSecretFile(name) ? target.mode & 0o640 : target.mode & 0o666;
 }
 
 async function prepareTree(target: Target, owner: Owner): Promise<void> {
@@ -115,19 +115,22 @@ function ownership(owner: Owner): { uid: number; gid: number } | Record<string, 
 }
 
 function recordOf(facts: VersionFacts, files: ReadonlyMap<FileName, Buffer>): VersionRecord {
-  const known: Partial<Record<FileName, FileFacts>> = {};
+  const known: Record<string, FileFacts> = {};
   for (const name of inOrder(files.keys())) {
     const data = files.get(name);
     if (data !== undefined) known[name] = fileFacts(name, data);
   }
-  const { fingerprint, notAfter, bundleVersion, crlNumbers, stagedAt } = facts;
-  return { fingerprint, notAfter, bundleVersion, crlNumbers, stagedAt, files: known };
+  const { fingerprint, notAfter, bundleVersion, crlNumbers, stagedAt, recipe } = facts;
+  const made = recipe === undefined ? {} : { recipe };
+  return { fingerprint, notAfter, bundleVersion, crlNumbers, stagedAt, ...made, files: known };
 }
 
 async function isSame(target: Target, version: string, record: VersionRecord): Promise<boolean> {
   const known = await readRecord(target, version);
   if (known === null || JSON.stringify(known.files) !== JSON.stringify(record.files)) return false;
   const files = inOrder(Object.keys(record.files) as FileName[]);
+  // Sizes alone do not tell one keystore from another: the recipe does.
+  if (known.recipe !== record.recipe) return false;
   return known.fingerprint === record.fingerprint && (await faultsOf(target, version, files)).length === 0;
 }
 

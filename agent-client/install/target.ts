@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { FileName } from "./material.ts";
+import type { FileName, OutputName } from "./material.ts";
 
 /** Where one certificate is installed, and how. Paths are absolute. */
 export interface Target {
@@ -15,6 +15,21 @@ export interface Target {
   readonly mode: number;
   /** Fixed path → the file of `current` it is a link to. */
   readonly links: Readonly<Record<string, FileName>>;
+  /** Fixed path → the file it is a copy of, for programs that cannot follow links. */
+  readonly copies?: Readonly<Record<string, FileName>>;
+  /** Each is rendered to the file `name`, which is among `files`. */
+  readonly templates?: readonly { readonly from: string; readonly name: OutputName }[];
+  /** For the `.p12` files. */
+  readonly stores?: StoreSettings;
+  /** No file may be larger: what the server can take. */
+  readonly maxFileBytes?: number;
+}
+
+export interface StoreSettings {
+  /** Its first line is the passphrase. */
+  readonly passphraseFile: string;
+  /** friendlyName of the key's entry. */
+  readonly alias: string;
 }
 
 /** Something about files on this host went wrong. `message` says what, why and what to do; it never contains a secret. */

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { access, lstat, readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
-import { type FileName, fileNames, isFileName, secretFiles, type VersionFacts } from "./material.ts";
+import { type FileName, fileNames, isKnownFile, isSecretFile, outputName, type VersionFacts } from "./material.ts";
 import { explained, InstallError, systemCode, type Target, versionPath, versionsOf } from "./target.ts";
 
 export const factsFile = "meta.json";
@@ -19,7 +19,7 @@ export interface FileFacts {
 
 /** `meta.json`. */
 export interface VersionRecord extends VersionFacts {
-  readonly files: Readonly<Partial<Record<FileName, FileFacts>>>;
+  readonly files: Readonly<Record<string, FileFacts>>;
 }
 
 /** `20261120T103000Z-3f9c2a1b`: readable, sorts by time, and the same set staged again has the same name. */
@@ -119,7 +119,7 @@ async function faultsOfFile(path: string, file: FileName, known: FileFacts): Pro
 }
 
 export function fileFacts(name: FileName, data: Buffer): FileFacts {
-  return { size: data.length, sha256: secretFiles.has(name) ? null : digest(data) };
+  return { size: data.length, sha256: isSecretFile(name) ? null : digest(data) };
 }
 
 export async function hasMarker(target: Target, version: string, marker: string): Promise<boolean> {
@@ -137,13 +137,15 @@ function digest(data: Buffer): string {
 
 function parseRecord(value: unknown): VersionRecord | null {
   if (!isRecord(value)) return null;
-  const { fingerprint, notAfter, bundleVersion, stagedAt, crlNumbers, files } = value;
+  const { fingerprint, notAfter, bundleVersion, stagedAt, crlNumbers, files, recipe } = value;
   if (typeof fingerprint !== "string" || typeof notAfter !== "number" || typeof bundleVersion !== "number") return null;
   if (typeof stagedAt !== "number" || !isRecord(crlNumbers) || !isRecord(files)) return null;
   if (!Object.values(crlNumbers).every((number) => typeof number === "number")) return null;
-  const known: Partial<Record<FileName, FileFacts>> = {};
+  if (recipe !== undefined && typeof recipe !== "string") return null;
+  const known: Record<string, FileFacts> = {};
   for (const [name, facts] of Object.entries(files)) {
-    if (!isFileName(name) || !isRecord(facts) || typeof facts["size"] !== "number") return null;
+    if ((!isKnownFile(name) && outputName(name) === null) || !isRecord(facts) || typeof facts["size"] !== "number")
+      return null;
     const sha256 = facts["sha256"];
     if (sha256 !== null && typeof sha256 !== "string") return null;
     known[name] = { size: facts["size"], sha256 };
@@ -155,6 +157,7 @@ function parseRecord(value: unknown): VersionRecord | null {
     stagedAt,
     crlNumbers: crlNumbers as Record<string, number>,
     files: known,
+    ...(recipe === undefined ? {} : { recipe }),
   };
 }
 
@@ -162,8 +165,11 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** `files` in the order of the contract, each once. */
+/** `files` in the order of the contract, the outputs of templates after them, each once. */
 export function inOrder(files: Iterable<FileName>): readonly FileName[] {
   const asked = new Set(files);
-  return fileNames.filter((name) => asked.has(name));
+  return [
+    ...fileNames.filter((name) => asked.has(name)),
+    ...[...asked].filter((name) => !isKnownFile(name)).toSorted(),
+  ];
 }

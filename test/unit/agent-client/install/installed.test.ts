@@ -3,7 +3,7 @@ import { chmodSync, chownSync, readFileSync, rmSync, symlinkSync, writeFileSync 
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { readInstalled } from "../../../../agent-client/install/installed.ts";
-import { factsOf, type FileName, fileNames, type Material } from "../../../../agent-client/install/material.ts";
+import { factsOf, type FileName, pemFiles, type Material } from "../../../../agent-client/install/material.ts";
 import { renderFiles } from "../../../../agent-client/install/render.ts";
 import { stage } from "../../../../agent-client/install/stage.ts";
 import { confirm, quarantine, switchTo } from "../../../../agent-client/install/switch.ts";
@@ -21,7 +21,7 @@ describe("readInstalled", { skip: needs("openssl") }, () => {
   let count = 0;
 
   const install = async (
-    files: readonly FileName[] = fileNames,
+    files: readonly FileName[] = pemFiles,
     from: Material = material,
   ): Promise<{ target: Target; path(file: string): string; version: string }> => {
     count += 1;

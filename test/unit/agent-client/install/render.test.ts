@@ -5,7 +5,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { pemDecode } from "@newleaf/shared/pem";
-import { authorityId, factsOf, fileNames } from "../../../../agent-client/install/material.ts";
+import { authorityId, factsOf, pemFiles } from "../../../../agent-client/install/material.ts";
 import { renderFiles } from "../../../../agent-client/install/render.ts";
 import { fingerprint } from "../../../../shared/fingerprint.ts";
 import { makeMaterial } from "../../../support/material.ts";
@@ -17,9 +17,9 @@ describe("renderFiles", { skip: needs("openssl") }, () => {
   const directory = temporaryDirectory("render");
   const pki = makeTestCa(directory);
   const material = makeMaterial(pki, { crl: { number: 7 } });
-  const files = renderFiles(material, fileNames);
-  const text = (name: (typeof fileNames)[number]): string => files.get(name)?.toString("utf8") ?? "";
-  const certificates = (name: (typeof fileNames)[number]): Buffer[] => pemDecode(text(name), "CERTIFICATE");
+  const files = renderFiles(material, pemFiles);
+  const text = (name: (typeof pemFiles)[number]): string => files.get(name)?.toString("utf8") ?? "";
+  const certificates = (name: (typeof pemFiles)[number]): Buffer[] => pemDecode(text(name), "CERTIFICATE");
 
   it("writes each file as the contract says, leaf first", () => {
     assert.deepEqual(certificates("cert.pem"), [material.leaf]);
@@ -28,13 +28,15 @@ describe("renderFiles", { skip: needs("openssl") }, () => {
     assert.deepEqual(certificates("ca.pem"), [pki.root.certificate, pki.intermediate.certificate]);
     assert.deepEqual(pemDecode(text("crl.pem"), "X509 CRL"), material.crls);
     assert.equal(text("combined.pem"), text("key.pem") + text("fullchain.pem"));
+    const secret = [text("tls.crt"), text("tls.key"), text("ca.crt")];
+    assert.deepEqual(secret, [text("fullchain.pem"), text("key.pem"), text("ca.pem")]);
     assert.ok(new X509Certificate(material.leaf).checkPrivateKey(createPrivateKey(text("key.pem"))));
   });
 
   it("writes only what is asked for, and the key into no other file", () => {
     assert.deepEqual([...renderFiles(material, ["ca.pem"]).keys()], ["ca.pem"]);
-    for (const name of fileNames) {
-      assert.equal(text(name).includes("PRIVATE KEY"), name === "key.pem" || name === "combined.pem", name);
+    for (const name of pemFiles) {
+      assert.equal(text(name).includes("PRIVATE KEY"), ["key.pem", "combined.pem", "tls.key"].includes(name), name);
     }
   });
 
