@@ -15,7 +15,7 @@ export interface NginxOptions {
   readonly clientCa?: string;
   readonly crl?: string;
   /** Default `on`. */
-  readonly verifyClient?: "on" | "optional";
+  readonly verifyClient?: "on" | "optional" | "optional_no_ca";
   /** `http://127.0.0.1:…` to pass requests to; default: nginx answers 200 `ok` itself. */
   readonly upstream?: string;
   /** Default: TLSv1.2 and TLSv1.3. */
