@@ -1,11 +1,26 @@
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, globSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
 /** Debian package by program, where the names differ. */
-const packageOf: Readonly<Record<string, string>> = {};
+const packageOf: Readonly<Record<string, string>> = {
+  initdb: "postgresql",
+  keytool: "default-jre-headless",
+  nginx: "nginx-light",
+  pg_ctl: "postgresql",
+  postgres: "postgresql",
+  psql: "postgresql-client",
+  promtool: "prometheus",
+  "redis-cli": "redis-tools",
+};
 
-/** nginx and haproxy live in /usr/sbin, which is not on a normal user's PATH. */
-const places = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin", "/sbin"];
+/** nginx and haproxy live in /usr/sbin, which is not on a normal user's PATH, and PostgreSQL's server on nobody's. */
+const places = [
+  ...(process.env["PATH"] ?? "").split(delimiter),
+  "/usr/sbin",
+  "/usr/local/sbin",
+  "/sbin",
+  ...globSync("/usr/lib/postgresql/*/bin").toSorted().toReversed(),
+];
 
 /**
  * For the `skip` option of a test that needs programs: false when all are there, else the line that says what to install.
