@@ -48,3 +48,13 @@ export function versionOf(argv: readonly string[], pattern: RegExp): string {
   const { stdout, stderr } = spawnSync(program, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
   return pattern.exec(`${stdout}${stderr}`)?.[1] ?? "?";
 }
+
+/** The account of a server that is not to run as root, from /etc/passwd; undefined when the tests are not root, or it is not there. */
+export function accountOf(name: string): { readonly uid: number; readonly gid: number } | undefined {
+  if (process.geteuid?.() !== 0) return undefined;
+  const line = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .find((each) => each.startsWith(`${name}:`));
+  const [, , uid, gid] = line?.split(":") ?? [];
+  return uid === undefined || gid === undefined ? undefined : { uid: Number(uid), gid: Number(gid) };
+}
