@@ -9,6 +9,7 @@ import { AppError, type ProblemCode } from "@newleaf/shared/problems";
 import { readToken } from "@newleaf/shared/token";
 import type { Period } from "./answers.ts";
 import { type AgentContext, arrow, succeeded, speakerOf, WorkError } from "./context.ts";
+import { followChain } from "./install/chain.ts";
 import { type HeldLeaf, newestLeaf, type OpenRequest } from "./journal.ts";
 import type { EnrollmentOutcome } from "./service-client.ts";
 
@@ -107,9 +108,19 @@ async function receive(
   answer: CertificateAnswer & { readonly renewalPeriod: Period },
   extra: { readonly token?: string | null },
 ): Promise<void> {
-  const { journal, credentials, clock, log } = context;
+  const { journal, credentials, clock, log, trust } = context;
   const now = clock.now();
   const { leaf, chain, certificate } = judge(answer, key, now);
+  try {
+    followChain(leaf, chain, trust.anchors, now);
+  } catch (error) {
+    // Kept, it could never be installed, and nothing would ask for another; asked again, the same request may be answered better.
+    trust.checkedAt = null;
+    throw new WorkError(
+      `the service's answer has a chain that does not hold: ${(error as Error).message}`,
+      "preflight-chain",
+    );
+  }
   await arrow(context, "received");
   await credentials.writeLeaf(key, leaf, chain);
   context.checkpoint("leaf-written");
