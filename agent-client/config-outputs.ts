@@ -28,8 +28,11 @@ export function readOutputs(section: Section, alias: string, problems: string[])
   const linked = Object.fromEntries(templates.flatMap(({ link, name }) => (link === null ? [] : [[link, name]])));
   const links = { ...readPlaces(section, "links", files), ...linked };
   const copies = readPlaces(section, "copies", files);
+  const directory = section.text("directory");
   for (const path of Object.keys(copies)) {
     if (Object.hasOwn(links, path)) section.problem("copies", `name "${path}", which is a link already`);
+    if (directory !== undefined && path.startsWith(`${normalize(directory).replace(/\/+$/, "")}/`))
+      section.problem("copies", `name "${path}", which is inside directory: name a place of its own`);
   }
   const passphraseFile = readPassphraseFile(section, files);
   const maxFileBytes = readMaxFileBytes(section);

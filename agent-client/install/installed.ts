@@ -3,6 +3,7 @@ import { lstat, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { pemDecode } from "@newleaf/shared/pem";
+import { faultsOfCopies } from "./copies.ts";
 import type { FileName } from "./material.ts";
 import { resolveOwner } from "./owner.ts";
 import { fileMode } from "./stage.ts";
@@ -25,7 +26,7 @@ export interface Installed {
   /** Seen served (see `confirm`). */
   readonly confirmed: boolean;
   readonly quarantined: boolean;
-  /** Nothing in `problems`: every file asked for is there, unaltered, a pair, with the right mode and owner. */
+  /** Nothing in `problems`: every file asked for is there, unaltered, a pair, with the right mode and owner, its copies too. */
   readonly complete: boolean;
   /** One sentence each. */
   readonly problems: readonly string[];
@@ -55,6 +56,7 @@ export async function readInstalled(target: Target): Promise<Installed | null> {
     ...(record !== null && record.fingerprint !== shown ? ["the leaf on disk is not the one of meta.json"] : []),
     ...keyFaults,
     ...(await faultsOfAccess(target, version)),
+    ...(await faultsOfCopies(target, version)),
   ];
   return {
     version,

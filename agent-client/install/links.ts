@@ -16,7 +16,7 @@ export interface LinkReport {
   readonly state: LinkState;
 }
 
-const setAside = ".before-newleaf";
+export const setAside = ".before-newleaf";
 
 /** What is at each configured path now. Changes nothing. @throws InstallError when a path cannot be looked at */
 export async function inspectLinks(target: Target): Promise<readonly LinkReport[]> {
@@ -71,7 +71,7 @@ export async function ensureLinks(
   for (const { path, file, state } of reports) {
     if (state === "right") continue;
     if (state === "file" || state === "foreign-link") {
-      adopted.push({ path, movedTo: await explained(`moving ${path} aside`, () => keep(path)) });
+      adopted.push({ path, movedTo: await explained(`moving ${path} aside`, () => keepAside(path)) });
     }
     await explained(`making the link ${path}`, () => replaceSymlink(join(target.directory, "current", file), path));
     made.push(path);
@@ -110,7 +110,7 @@ async function isDirectory(path: string): Promise<boolean> {
  * A second name for whatever is at `path`, which the caller then replaces by rename: so the path always leads to something, and
  * a crash in between loses nothing. link(2) never overwrites, and does not follow a symbolic link.
  */
-async function keep(path: string): Promise<string> {
+export async function keepAside(path: string): Promise<string> {
   const original = await lstat(path);
   for (let attempt = 1; ; attempt += 1) {
     const name = `${path}${setAside}${attempt === 1 ? "" : `-${attempt}`}`;

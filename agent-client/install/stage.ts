@@ -110,7 +110,7 @@ async function write(
 }
 
 /** Nothing to chown for files of the agent's own: without privileges even a chown to oneself may be refused (idmapped mounts). */
-function ownership(owner: Owner): { uid: number; gid: number } | Record<string, never> {
+export function ownership(owner: Owner): { uid: number; gid: number } | Record<string, never> {
   return owner.uid === process.geteuid?.() && owner.gid === process.getegid?.() ? {} : owner;
 }
 

@@ -1,6 +1,7 @@
 import { readdir, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { replaceSymlink, syncDirectory, writeFileDurably } from "@newleaf/shared/durable-file";
+import { type CopyOptions, prepareCopies, type PreparedCopies } from "./copies.ts";
 import { isLeftover, leftoverOf, removeLeftover } from "./stage.ts";
 import { currentLink, explained, InstallError, previousLink, type Target, versionPath, versionsOf } from "./target.ts";
 import {
@@ -17,24 +18,34 @@ import {
 
 /**
  * Points `current` at a staged version, in one rename, and `previous` at the last good one before it. Every file a proxy opens
- * by way of `current` changes at once. May be repeated after a crash at any line.
+ * by way of `current` changes at once; copies at fixed paths are renamed one after another right before it. May be repeated after
+ * a crash at any line.
  *
  * `previous` is the version that was in force, unless that one was never seen served and `previous` already names one that was:
  * the way back leads to what worked.
  *
  * @throws InstallError; also for a version that is incomplete or quarantined. Then `current` is as it was
  */
-export async function switchTo(target: Target, version: string): Promise<void> {
+export async function switchTo(
+  target: Target,
+  version: string,
+  options: CopyOptions = { adopt: false },
+): Promise<Pick<PreparedCopies, "adopted">> {
   await checkVersion(target, version);
+  // 1. Everything that can fail for want of space or rights.
+  const { commit, adopted } = await prepareCopies(target, version, options);
   const current = await linkedVersion(currentLink(target));
   if (current !== version) {
-    // 1. The way back, while the old version is still in force.
+    // 2. The way back, while the old version is still in force.
     const back = await wayBack(target, current);
     if (back !== null) await point(previousLink(target), back);
   }
-  // 2. The switch; when it is already made, only its fsync (the crash may have come before it).
+  // 3. The copies; while they are not done `current` says which set they have to be, after a crash too.
+  await commit();
+  // 4. The switch; when it is already made, only its fsync (the crash may have come before it).
   if (current === version) await explained(`syncing ${target.directory}`, () => syncDirectory(target.directory));
   else await point(currentLink(target), version);
+  return { adopted };
 }
 
 /**
@@ -48,6 +59,8 @@ export async function rollback(target: Target): Promise<string | null> {
   if (previous === null) return null;
   if (await hasMarker(target, previous, quarantineMarker)) return null;
   if ((await faultsOf(target, previous)).length > 0) return null;
+  const { commit } = await prepareCopies(target, previous, { adopt: false });
+  await commit();
   await switchLink(target, previous);
   return previous;
 }
