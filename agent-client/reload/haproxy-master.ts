@@ -13,6 +13,8 @@ export interface MasterReload {
 }
 
 const pollMs = 50;
+/** While it starts itself anew, for a reload of somebody else's, the master refuses connections. */
+const patienceMs = 2000;
 
 /** What `show proc` says. */
 interface Processes {
@@ -32,9 +34,9 @@ export async function reloadByMaster(
   try {
     const wrong = await socketProblem(socket);
     if (wrong !== null) return { ok: false, detail: wrong };
-    const before = await processes(socket, signal);
+    const before = await patiently(socket, signal);
     // 2.7 and later answer when it is done; before, the master closes at once and starts itself anew.
-    const answer = await ask(socket, ["reload"], { timeoutMs, signal });
+    const answer = await ask(socket, ["reload"], { timeoutMs, signal, isMaster: true });
     if (/^Success=0/m.test(answer)) return refused(socket);
     for (;;) {
       const now = await look(socket, signal);
@@ -71,18 +73,28 @@ function refused(socket: string): ReloadResult {
   };
 }
 
+async function patiently(socket: string, signal: AbortSignal | undefined): Promise<Processes> {
+  const deadline = performance.now() + patienceMs;
+  for (;;) {
+    const now = performance.now() < deadline ? await look(socket, signal) : await processes(socket, signal);
+    if (now !== null) return now;
+    await sleep(pollMs, signal ?? new AbortController().signal);
+  }
+}
+
 /** Null while the master starts itself anew and does not answer. */
 async function look(socket: string, signal: AbortSignal | undefined): Promise<Processes | null> {
   try {
     return await processes(socket, signal);
   } catch (error) {
-    if (signal?.aborted === true) throw error;
+    const isAway = error instanceof RuntimeApiError && (error.code === "ECONNREFUSED" || error.code === "ENOENT");
+    if (!isAway || signal?.aborted === true) throw error;
     return null;
   }
 }
 
 async function processes(socket: string, signal: AbortSignal | undefined): Promise<Processes> {
-  const answer = await ask(socket, ["show", "proc"], { signal });
+  const answer = await ask(socket, ["show", "proc"], { signal, isMaster: true });
   const master = /^\d+\s+master\s+(\d+)(?:\s+\[failed: (\d+)\])?/m.exec(answer);
   if (master === null)
     throw new RuntimeApiError(`${socket} is not the socket of a HAProxy master: name the path given with -S`);

@@ -32,6 +32,8 @@ export interface HaproxyStrategy {
 
 /** A commit goes through every `bind` line that uses the file. */
 const commitTimeoutMs = 30_000;
+/** Nothing is done yet when the socket is only looked at. */
+const lookTimeoutMs = 3000;
 const maxQuoted = 200;
 
 type Kind = "cert" | "ca-file" | "crl-file";
@@ -78,7 +80,7 @@ async function validateSocket(strategy: HaproxyStrategy, context: ReloadContext)
   const wrong = await socketProblem(socket);
   if (wrong !== null) return [wrong];
   try {
-    const version = (await ask(socket, ["show", "version"], { signal })).trim();
+    const version = (await ask(socket, ["show", "version"], { signal, timeoutMs: lookTimeoutMs })).trim();
     if (!/^\d/.test(version))
       return [
         `${socket} does not answer as a HAProxy worker: name the path of a \`stats socket\`, of HAProxy 2.4 or later`,
@@ -208,18 +210,22 @@ async function replace({ socket, signal }: Line, kind: Kind, name: string, pem: 
   // Left open by a crash. "No ongoing transaction!" is as good.
   await say("abort");
   const set = await say("set", { payload: pem });
+  const isFree = (answer: string): void => {
+    if (/ongoing transaction is about/i.test(answer))
+      throw new NotThisWay(`somebody else's transaction is open on ${socket}: ${quoted(answer, name)}`);
+  };
+  isFree(set);
   if (!/transaction (?:created|updated)/i.test(set)) {
     await say("abort");
     if (set.trim() === "")
       throw new NotThisWay(`${name} has ${pem.length} bytes, more than the socket takes (tune.bufsize)`);
-    if (/ongoing transaction/i.test(set))
-      throw new NotThisWay(`somebody else's transaction is open on ${socket}: ${quoted(set, name)}`);
     if (/permission denied/i.test(set))
       throw new NotThisWay(`write \`stats socket ${socket} level admin\` in haproxy.cfg: ${quoted(set, name)}`);
     throw new Refused(`HAProxy does not take ${name}: ${quoted(set, name)}`);
   }
   const committed = await say("commit", { timeoutMs: commitTimeoutMs });
   if (!/^Success!/m.test(committed)) {
+    isFree(committed);
     await say("abort");
     throw new Refused(`HAProxy refused ${name} and keeps the old one: ${quoted(committed, name)}`);
   }

@@ -11,6 +11,8 @@ export interface AskOptions {
   readonly timeoutMs?: number;
   /** Ends the dialogue. */
   readonly signal?: AbortSignal | undefined;
+  /** The master's socket waits for more until it hears that there is none; a worker's answers one line and closes. */
+  readonly isMaster?: boolean;
 }
 
 const defaultTimeoutMs = 10_000;
@@ -60,7 +62,7 @@ export async function ask(
 }
 
 function converse(socketPath: string, command: string, text: string, options: AskOptions): Promise<string> {
-  const { timeoutMs = defaultTimeoutMs, signal } = options;
+  const { timeoutMs = defaultTimeoutMs, signal, isMaster = false } = options;
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
@@ -74,13 +76,17 @@ function converse(socketPath: string, command: string, text: string, options: As
     };
     const stop = (): void => end(new RuntimeApiError("the agent is stopping"));
     const late = setTimeout(
-      () => end(new RuntimeApiError(`no answer to "${command}" on ${socketPath} within ${timeoutMs / 1000} s`)),
+      () =>
+        end(
+          new RuntimeApiError(
+            `no answer to "${command}" on ${socketPath} within ${timeoutMs / 1000} s: is it the socket that was meant, and does HAProxy still run?`,
+          ),
+        ),
       timeoutMs,
     );
     if (signal?.aborted === true) return stop();
     signal?.addEventListener("abort", stop, { once: true });
-    // Not ended: some versions give up on who has no more to say.
-    socket.once("connect", () => socket.write(text));
+    socket.once("connect", () => (isMaster ? socket.end(text) : socket.write(text)));
     socket.on("data", (chunk: Buffer) => {
       size += chunk.length;
       chunks.push(chunk);

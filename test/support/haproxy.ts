@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { accepts, freePort, startDaemon } from "./processes.ts";
+import { accepts, canConnect, freePort, startDaemon } from "./processes.ts";
 import { findProgram } from "./programs.ts";
 
 export interface HaproxyOptions {
@@ -49,7 +49,8 @@ export async function startHaproxy(options: HaproxyOptions): Promise<Haproxy> {
   writeFileSync(config, configuration(options, port, socket));
   const master = options.sockets === undefined ? [] : ["-S", masterSocket];
   const daemon = startDaemon(program, ["-W", ...master, "-f", config, "-p", pidFile]);
-  if (!(await accepts(port, daemon)) || !(await hasPid(pidFile))) {
+  const isUp = (await accepts(port, daemon)) && (await hasPid(pidFile));
+  if (!isUp || (options.sockets !== undefined && !(await canTalkTo(masterSocket)))) {
     await daemon.stop();
     throw new Error(`haproxy did not start: ${daemon.output()}`);
   }
@@ -85,6 +86,15 @@ function configuration(options: HaproxyOptions, port: number, socket: string): s
 async function hasPid(pidFile: string): Promise<boolean> {
   for (let tries = 0; tries < 200; tries += 1) {
     if (existsSync(pidFile) && readFileSync(pidFile, "utf8").trim() !== "") return true;
+    await sleep(10);
+  }
+  return false;
+}
+
+/** The master listens on its own socket a little later than the worker on its port. */
+async function canTalkTo(socket: string): Promise<boolean> {
+  for (let tries = 0; tries < 200; tries += 1) {
+    if (await canConnect(socket)) return true;
     await sleep(10);
   }
   return false;

@@ -66,10 +66,10 @@ export async function accepts(port: number, daemon: Daemon, timeoutMs = 5000): P
   return false;
 }
 
-/** Whether 127.0.0.1:port accepts a connection now. */
-export function canConnect(port: number): Promise<boolean> {
+/** Whether 127.0.0.1:port, or a Unix socket by its path, accepts a connection now. */
+export function canConnect(to: number | string): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect({ host: "127.0.0.1", port });
+    const socket = connect(typeof to === "string" ? { path: to } : { host: "127.0.0.1", port: to });
     socket.once("connect", () => {
       socket.destroy();
       resolve(true);
