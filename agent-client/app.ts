@@ -8,12 +8,13 @@ import type { AgentConfig, CertificateConfig } from "./config.ts";
 import { type AgentContext, newView } from "./context.ts";
 import { openCredentials } from "./credentials.ts";
 import { followChanges } from "./feed.ts";
-import { newestLeaf, openJournal } from "./journal.ts";
+import { type JournalFile, openJournal, readJournal } from "./journal.ts";
 import { takeLock } from "./lock.ts";
 import { createLog, type Log, logWith } from "./log.ts";
-import { type CertificateMetrics, type Outcome, serveMetrics } from "./metrics.ts";
+import { type CertificateMetrics, metricsOf, renderMetrics, serveMetrics } from "./metrics.ts";
 import { createReloadDesk } from "./reload/desk.ts";
 import { createServiceClient, type ServiceClient } from "./service-client.ts";
+import { openTextfile, type Textfile } from "./textfile.ts";
 import { TrustStore } from "./trust-store.ts";
 import { createWake } from "./wake.ts";
 
@@ -76,39 +77,49 @@ export async function openAgent(
     log,
   });
   const client = createServiceClient({ ...config, roots: () => trust.anchors, clock });
-  const counts = new Map<string, Partial<Record<Outcome, number>>>();
-  const reload = createReloadDesk({ strategies: chosen.map((certificate) => certificate.reload) });
   const agents: AgentContext[] = [];
+  const collect = (): readonly CertificateMetrics[] =>
+    agents.map(({ config: certificate, journal, view }) => metricsOf(certificate, journal.state, trust.trust, view));
+  const textfile =
+    config.textfile === null
+      ? null
+      : stack.use(
+          openTextfile({
+            path: config.textfile,
+            render: async () => renderMetrics([...collect(), ...(await collectClosed(config, chosen, trust))]),
+            log,
+          }),
+        );
+  const random = overrides.random ?? Math.random;
+  const checkpoint = overrides.checkpoint ?? ((): void => {});
+  const reload = createReloadDesk({ strategies: chosen.map((certificate) => certificate.reload) });
   for (const certificate of chosen) {
     const directory = join(config.state, certificate.name);
-    const tally: Partial<Record<Outcome, number>> = {};
-    counts.set(certificate.name, tally);
+    const view = newView();
     agents.push({
       config: certificate,
-      journal: await openJournal(directory),
+      journal: watched(await openJournal(directory), textfile),
       credentials: await openCredentials(directory),
       trust,
       client,
       clock,
-      random: overrides.random ?? Math.random,
+      random,
       log: logWith(log, { certificate: certificate.name }),
-      count: (outcome) => (tally[outcome] = (tally[outcome] ?? 0) + 1),
+      count: (outcome) => (view.attempts[outcome] = (view.attempts[outcome] ?? 0) + 1),
       reload,
       adopt: options.adopt ?? false,
-      checkpoint: overrides.checkpoint ?? (() => {}),
-      view: newView(),
+      checkpoint,
+      view,
       wake: createWake(),
     });
   }
-  const collect = (): readonly CertificateMetrics[] =>
-    agents.map((agent) => metricsOf(agent, counts.get(agent.config.name) ?? {}));
   const opened = stack.move();
   return {
     agents,
     trust,
     client,
     log,
-    run: (signal) => runAll(config, agents, log, collect, signal),
+    run: (signal) => runAll(config, agents, log, { collect, textfile }, signal),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
 }
@@ -117,7 +128,7 @@ async function runAll(
   config: AgentConfig,
   agents: readonly AgentContext[],
   log: Log,
-  collect: () => readonly CertificateMetrics[],
+  { collect, textfile }: { collect: () => readonly CertificateMetrics[]; textfile: Textfile | null },
   signal: AbortSignal,
 ): Promise<void> {
   await using stack = new AsyncDisposableStack();
@@ -132,8 +143,37 @@ async function runAll(
     }
   }
   log.info("ready", { certificates: agents.length, server: config.server, pid: process.pid });
-  await Promise.all(agents.flatMap((agent) => [runAgent(agent, signal), followChanges(agent, signal)]));
+  const work = agents.flatMap((agent) => [runAgent(agent, signal), followChanges(agent, signal)]);
+  await Promise.all([...work, ...(textfile === null ? [] : [textfile.keepFresh(signal)])]);
   log.info("stopped");
+}
+
+/** Whatever changes for a certificate goes through its journal. */
+function watched(journal: JournalFile, textfile: Textfile | null): JournalFile {
+  if (textfile === null) return journal;
+  return {
+    get state() {
+      return journal.state;
+    },
+    async update(change) {
+      await journal.update(change);
+      textfile.changed();
+    },
+  };
+}
+
+/** One pass over one certificate must not take the others out of the file. */
+async function collectClosed(
+  config: AgentConfig,
+  open: readonly CertificateConfig[],
+  { trust }: TrustStore,
+): Promise<readonly CertificateMetrics[]> {
+  const closed = config.certificates.filter((certificate) => !open.includes(certificate));
+  return Promise.all(
+    closed.map(async (certificate) =>
+      metricsOf(certificate, await readJournal(join(config.state, certificate.name)), trust, newView()),
+    ),
+  );
 }
 
 function chooseCertificates(config: AgentConfig, name: string | null): readonly CertificateConfig[] {
@@ -150,21 +190,4 @@ async function openState(path: string): Promise<void> {
   const { mode } = await stat(path);
   if ((mode & 0o077) === 0) return;
   throw new SetupError(`others can read the state directory ${path}, where the keys are; run: chmod 700 ${path}`);
-}
-
-function metricsOf(
-  { config, journal, trust }: AgentContext,
-  attempts: CertificateMetrics["attempts"],
-): CertificateMetrics {
-  const { served, notServed, told } = journal.state;
-  const newest = newestLeaf(journal.state);
-  const ends = [...trust.trust.crls.values()].map((crl) => crl.nextUpdate);
-  return {
-    name: config.name,
-    notAfter: newest?.notAfter ?? null,
-    servedMatches: notServed === null && newest !== null && served?.fingerprint === newest.fingerprint,
-    reloadPending: notServed !== null || (newest !== null && told?.fingerprint !== newest.fingerprint),
-    crlNextUpdate: ends.length === 0 || !config.target.files.includes("crl.pem") ? null : Math.min(...ends),
-    attempts,
-  };
 }

@@ -30,6 +30,8 @@ export interface AgentConfig {
   readonly state: string;
   /** Where `/metrics` is served; null is off. */
   readonly metrics: Address | null;
+  /** File for node_exporter's textfile collector; null is none. */
+  readonly textfile: string | null;
   readonly certificates: readonly CertificateConfig[];
 }
 
@@ -73,7 +75,7 @@ export function parseConfig(text: string, file: string): AgentConfig {
   return deepFreeze(config);
 }
 
-const keys = ["server", "enrollment", "roots", "rootFingerprint", "state", "metrics", "certificates"];
+const keys = ["server", "enrollment", "roots", "rootFingerprint", "state", "metrics", "textfile", "certificates"];
 
 function readAgent(tree: unknown, problems: string[]): AgentConfig | null {
   const section = openSection(tree, "", keys, problems);
@@ -91,6 +93,7 @@ function readAgent(tree: unknown, problems: string[]): AgentConfig | null {
     rootFingerprint,
     state: section.has("state") ? readPath(section, "state") : defaultState,
     metrics: readAddress(section, "metrics"),
+    textfile: readTextfile(section),
     certificates: readCertificates(section, problems),
   };
 }
@@ -136,6 +139,14 @@ function readAddress(section: Section, key: string): Address | null {
     return null;
   }
   return { host: match[1] ?? match[2] ?? "", port };
+}
+
+function readTextfile(section: Section): string | null {
+  if (!section.has("textfile") || section.raw("textfile") === "null") return null;
+  const path = readPath(section, "textfile");
+  // node_exporter reads no other files.
+  if (path !== "" && !path.endsWith(".prom")) section.problem("textfile", `must end in .prom, not "${path}"`);
+  return path;
 }
 
 function deepFreeze<Value>(value: Value): Value {

@@ -5,6 +5,7 @@ import { NetworkError } from "@newleaf/shared/http-client";
 import { AppError, problems } from "@newleaf/shared/problems";
 import { retryAt } from "./backoff.ts";
 import { BundleError } from "./bundle.ts";
+import type { CanaryVerdict } from "./canary.ts";
 import type { CertificateConfig } from "./config.ts";
 import type { Credential, CredentialStore } from "./credentials.ts";
 import type { Desired } from "./decide.ts";
@@ -55,6 +56,11 @@ export interface View {
   feedAlive: boolean;
   /** The last handshakes made, one for each probe. */
   sightings: readonly ServedReport[];
+  /** What the canaries last came to, one for each probe that has them; and when. */
+  canaries: readonly CanaryVerdict[];
+  canariesAt: number | null;
+  /** Since this process began. */
+  readonly attempts: Partial<Record<Outcome, number>>;
   reportedAt: number | null;
   reportedDigest: string | null;
   forced: boolean;
@@ -69,6 +75,9 @@ export function newView(): View {
     windowCheckedAt: null,
     feedAlive: false,
     sightings: [],
+    canaries: [],
+    canariesAt: null,
+    attempts: {},
     reportedAt: null,
     reportedDigest: null,
     forced: false,

@@ -1,7 +1,10 @@
-/** The agent's metrics, written by hand: five gauges and a counter need no library on every host. */
+/** The agent's metrics, written by hand: a few gauges and a counter need no library on every host. */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { Address } from "./config.ts";
+import type { CanaryVerdict } from "./canary.ts";
+import type { Address, CertificateConfig } from "./config.ts";
+import { type Journal, newestLeaf } from "./journal.ts";
+import type { Trust } from "./trust-store.ts";
 
 /** What an attempt came to. */
 export const outcomes = [
@@ -26,7 +29,38 @@ export interface CertificateMetrics {
   readonly reloadPending: boolean;
   /** Of the installed CRL that ends first; null without CRLs. */
   readonly crlNextUpdate: number | null;
+  /** The proxy treats the canary as it should; null when there is none or it proves nothing. */
+  readonly canary: { readonly good: boolean | null; readonly revoked: boolean | null };
   readonly attempts: Readonly<Partial<Record<Outcome, number>>>;
+}
+
+/** What one certificate's journal, the trust held and the last canaries come to. */
+export function metricsOf(
+  config: CertificateConfig,
+  journal: Journal,
+  trust: Trust,
+  seen: { readonly attempts: CertificateMetrics["attempts"]; readonly canaries: readonly CanaryVerdict[] },
+): CertificateMetrics {
+  const { served, notServed, told } = journal;
+  const newest = newestLeaf(journal);
+  const ends = [...trust.crls.values()].map((crl) => crl.nextUpdate);
+  return {
+    name: config.name,
+    notAfter: newest?.notAfter ?? null,
+    servedMatches: notServed === null && newest !== null && served?.fingerprint === newest.fingerprint,
+    reloadPending: notServed !== null || (newest !== null && told?.fingerprint !== newest.fingerprint),
+    crlNextUpdate: ends.length === 0 || !config.target.files.includes("crl.pem") ? null : Math.min(...ends),
+    canary: {
+      good: worst(seen.canaries.map((canary) => canary.good)),
+      revoked: worst(seen.canaries.map((canary) => canary.revoked)),
+    },
+    attempts: seen.attempts,
+  };
+}
+
+/** Of several probes: false when one is false, null when none knows. */
+function worst(values: readonly (boolean | null)[]): boolean | null {
+  return values.includes(false) ? false : values.includes(true) ? true : null;
 }
 
 /** Prometheus text exposition format 0.0.4. */
@@ -43,6 +77,13 @@ export function renderMetrics(certificates: readonly CertificateMetrics[]): stri
   const counts = certificates.flatMap((item) =>
     outcomes.flatMap((outcome) => sample(attempts, { certificate: item.name, outcome }, item.attempts[outcome] ?? 0)),
   );
+  const canaryName = "newleaf_agent_canary";
+  const canaries = certificates.flatMap((item) =>
+    (["good", "revoked"] as const).flatMap((client) => {
+      const holds = item.canary[client];
+      return sample(canaryName, { certificate: item.name, client }, holds === null ? null : holds ? 1 : 0);
+    }),
+  );
   return [
     gauge("newleaf_agent_not_after_timestamp_seconds", "When the newest leaf held expires.", (item) =>
       seconds(item.notAfter),
@@ -57,6 +98,7 @@ export function renderMetrics(certificates: readonly CertificateMetrics[]): stri
     gauge("newleaf_agent_crl_next_update_timestamp_seconds", "nextUpdate of the CRL held that ends first.", (item) =>
       seconds(item.crlNextUpdate),
     ),
+    family(canaryName, "gauge", "1 when the good client is let in, and the revoked one turned away.", canaries),
   ].join("");
 }
 

@@ -93,6 +93,7 @@ const metrics: CertificateMetrics = {
   servedMatches: true,
   reloadPending: false,
   crlNextUpdate: null,
+  canary: { good: true, revoked: null },
   attempts: { served: 2 },
 };
 
