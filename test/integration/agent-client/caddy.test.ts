@@ -115,7 +115,7 @@ suite("Caddy by its admin API", { skip: needs("caddy", "openssl") }, () => {
         to.writeHead(answer.statusCode ?? 0, answer.headers);
         answer.on("data", (chunk) => to.write(chunk));
         answer.once("end", () => {
-          to.addTrailers(answer.trailers as Record<string, string>);
+          to.addTrailers(answer.trailers);
           to.end();
         });
       });
