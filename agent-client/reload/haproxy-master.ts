@@ -15,13 +15,15 @@ export interface MasterReload {
 const pollMs = 50;
 /** While it starts itself anew, for a reload of somebody else's, the master refuses connections. */
 const patienceMs = 2000;
+/** What that looks like: no listener, no file, or a connection that ends without a word. */
+const awayCodes: readonly (string | undefined)[] = ["ECONNREFUSED", "ENOENT", "ECONNRESET"];
 
 /** What `show proc` says. */
 interface Processes {
   readonly reloads: number;
   /** Since the last reload that succeeded. */
   readonly failed: number;
-  /** Pids of the workers that are not on their way out. */
+  /** Pids of the workers that were started since the last reload. */
   readonly workers: readonly number[];
 }
 
@@ -87,7 +89,7 @@ async function look(socket: string, signal: AbortSignal | undefined): Promise<Pr
   try {
     return await processes(socket, signal);
   } catch (error) {
-    const isAway = error instanceof RuntimeApiError && (error.code === "ECONNREFUSED" || error.code === "ENOENT");
+    const isAway = error instanceof RuntimeApiError && awayCodes.includes(error.code);
     if (!isAway || signal?.aborted === true) throw error;
     return null;
   }
@@ -95,10 +97,10 @@ async function look(socket: string, signal: AbortSignal | undefined): Promise<Pr
 
 async function processes(socket: string, signal: AbortSignal | undefined): Promise<Processes> {
   const answer = await ask(socket, ["show", "proc"], { signal, isMaster: true });
+  if (answer.trim() === "") throw new RuntimeApiError(`${socket} closes without an answer`, "ECONNRESET");
   const master = /^\d+\s+master\s+(\d+)(?:\s+\[failed: (\d+)\])?/m.exec(answer);
   if (master === null)
     throw new RuntimeApiError(`${socket} is not the socket of a HAProxy master: name the path given with -S`);
-  const [current = ""] = answer.split("# old workers");
-  const workers = [...current.matchAll(/^(\d+)\s+worker\s/gm)].map(([, pid]) => Number(pid));
+  const workers = [...answer.matchAll(/^(\d+)\s+worker\s+0\s/gm)].map(([, pid]) => Number(pid));
   return { reloads: Number(master[1]), failed: Number(master[2] ?? 0), workers };
 }
