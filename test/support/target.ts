@@ -260,7 +260,7 @@ async function renewOnce(spec: TargetSpec, host: TestHost, agent: AgentContext, 
 /** The agent undoes it, whether the server kept the old leaf or broke. @returns seconds without a good handshake at a stretch */
 async function survivesBadSet(spec: TargetSpec, { host, agent, place }: TargetStory, hand: Hand): Promise<number> {
   const before = host.installed();
-  const watch = watchHandshakes(spec, place);
+  await using watch = watchHandshakes(spec, place);
   hand.armed = true;
   agent.view.forced = true;
   agent.wake.now();
@@ -343,13 +343,12 @@ function watchHandshakes(spec: TargetSpec, place: Place) {
       await sleep(20);
     }
   })();
-  return {
-    async stop() {
-      over = true;
-      await watching;
-      return { seen: [...seen], downSeconds: down / 1000 };
-    },
+  const stop = async () => {
+    over = true;
+    await watching;
+    return { seen: [...seen], downSeconds: down / 1000 };
   };
+  return { stop, [Symbol.asyncDispose]: async () => void (await stop()) };
 }
 
 /** Fingerprint of the leaf that a fresh handshake shows; null when there is none. */
