@@ -1,12 +1,15 @@
 /** The loop for one certificate: observe → decide → act → record. Nothing but `decide` says what comes next. */
 import { type AgentContext, failed, speakerOf, succeeded, WaitingError, WorkError } from "./context.ts";
-import { type Action, decide, type Decision, paceOf, type World } from "./decide.ts";
-import { canGoBack, desiredSet, install, look, rollBack, tell } from "./deploy.ts";
+import { type Action, decide, type Decision, type World } from "./decide.ts";
+import { announce, install, look, tell } from "./deploy.ts";
 import { type Installed, readInstalled } from "./install/installed.ts";
 import { newestLeaf, type RetryKind } from "./journal.ts";
 import type { Outcome } from "./metrics.ts";
+import { paceOf } from "./pace.ts";
 import { isReportDue, report } from "./report.ts";
 import { enroll, renew } from "./request.ts";
+import { choiceOf } from "./sets.ts";
+import { canGoBack, rollBack } from "./way-back.ts";
 import { AppError } from "@newleaf/shared/problems";
 import { NetworkError } from "@newleaf/shared/http-client";
 import { sleep } from "./wake.ts";
@@ -97,14 +100,12 @@ export async function takeStep(context: AgentContext, signal: AbortSignal): Prom
 
 /** What is: leaves held, files on disk, what was seen served, what the service announced. */
 async function observe(context: AgentContext): Promise<{ world: World; installed: Installed | null }> {
-  const { config, journal, trust, view, clock } = context;
+  const { config, journal, trust, view } = context;
   await takeWindowHint(context);
   const installed = await readInstalled(config.target);
   const world: World = {
-    now: clock.now(),
+    ...(await choiceOf(context, installed)),
     journal: journal.state,
-    desired: await desiredSet(context),
-    installed,
     canGoBack: installed !== null && installed.quarantined && canGoBack(context, installed),
     trust: { held: trust.trust.version > 0, outdated: trust.outdated, checkedAt: trust.checkedAt },
     windowCheckedAt: view.windowCheckedAt,
@@ -135,8 +136,10 @@ async function act(
       return journal.update(succeeded(context, "trust"));
     case "refresh-window":
       return refreshWindow(context);
+    case "announce":
+      return announce(context, installed, signal);
     case "install":
-      return install(context, installed);
+      return install(context, installed, signal);
     case "promote":
     case "report":
       return report(context, installed, action === "promote");
@@ -211,6 +214,7 @@ export const kindOf: Readonly<Record<Exclude<Action, "wait">, RetryKind>> = {
   renew: "ask",
   "refresh-trust": "trust",
   "refresh-window": "window",
+  announce: "announce",
   install: "install",
   "roll-back": "serve",
   tell: "serve",

@@ -17,14 +17,27 @@ export interface CertificateConfig {
   readonly reload: ReloadStrategy;
   /** The server's own configuration check, argv without a shell. */
   readonly check: readonly string[] | null;
+  /** Starts the server when it died of a set, argv without a shell. Null: the unit of `reload` is started, if there is one. */
+  readonly start: readonly string[] | null;
+  /** Tells those who pin leaves of the next one, and gives them time. */
+  readonly beforeSwitch: BeforeSwitch | null;
   /** Empty: `none` was said. */
   readonly probes: readonly ProbeConfig[];
 }
 
+export interface BeforeSwitch {
+  readonly argv: readonly string[];
+  readonly timeoutMs: number;
+  /** Between the command and the switch. */
+  readonly waitMs: number;
+}
+
+const beforeSwitchTimeoutMs = 60_000;
+const longestWaitMs = 7 * 24 * 3_600_000;
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const identityKeys = ["name", "key", "newKeyEachRenewal"];
 const fileKeys = ["directory", "owner", "group", "mode", ...outputKeys];
-const keys = [...identityKeys, ...fileKeys, "reload", "check", "probe"];
+const keys = [...identityKeys, ...fileKeys, "reload", "check", "start", "beforeSwitch", "probe"];
 
 export function readCertificate(value: unknown, path: string, problems: string[]): CertificateConfig | null {
   const section = openSection(value, path, keys, problems);
@@ -45,8 +58,24 @@ export function readCertificate(value: unknown, path: string, problems: string[]
     },
     reload: readReload(section, problems),
     check: readArgv(section, "check") ?? null,
+    start: readArgv(section, "start") ?? null,
+    beforeSwitch: readBeforeSwitch(section, problems),
     probes: readProbes(section, problems),
   };
+}
+
+function readBeforeSwitch(parent: Section, problems: string[]): BeforeSwitch | null {
+  const value = parent.raw("beforeSwitch");
+  if (value === undefined) return null;
+  const section = openSection(value, `${parent.path}.beforeSwitch`, ["command", "wait"], problems);
+  if (section === null) return null;
+  if (!section.has("command"))
+    section.problem("command", "is missing; say what tells the clients, such as [/usr/local/bin/publish-pin]");
+  if (!section.has("wait"))
+    section.problem("wait", "is missing; say how long clients need to learn of it, such as 10m");
+  const waitMs = section.duration("wait", 0);
+  if (waitMs > longestWaitMs) section.problem("wait", "must be at most 7d: the new certificate only ages meanwhile");
+  return { argv: readArgv(section, "command") ?? [], timeoutMs: beforeSwitchTimeoutMs, waitMs };
 }
 
 function readAccount(section: Section, key: string): string | number | null {

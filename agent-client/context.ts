@@ -8,7 +8,7 @@ import { BundleError } from "./bundle.ts";
 import type { CanaryVerdict } from "./canary.ts";
 import type { CertificateConfig } from "./config.ts";
 import type { Credential, CredentialStore } from "./credentials.ts";
-import type { Desired } from "./decide.ts";
+import type { Desired } from "./choice.ts";
 import { PreflightError } from "./install/preflight.ts";
 import {
   type Attempts,
@@ -66,7 +66,8 @@ export interface View {
   forced: boolean;
   /** A window that the change feed brought, and for which leaf. */
   windowHint: { readonly fingerprint: string; readonly start: number; readonly end: number } | null;
-  desired: { readonly key: string; readonly value: Desired } | null;
+  /** Sets by what they were made from. */
+  readonly sets: Map<string, Desired>;
 }
 
 export function newView(): View {
@@ -82,7 +83,7 @@ export function newView(): View {
     reportedDigest: null,
     forced: false,
     windowHint: null,
-    desired: null,
+    sets: new Map(),
   };
 }
 
@@ -116,7 +117,9 @@ const hour = 60 * minute;
 /** First and longest pause by kind of work. A reload costs the proxy workers; asking costs nobody anything. */
 const pauses: Readonly<Record<RetryKind, { readonly base: number; readonly cap: number }>> = {
   ask: { base: 30 * second, cap: hour },
+  announce: { base: 10 * second, cap: 5 * minute },
   install: { base: minute, cap: hour },
+  quarantine: { base: minute, cap: hour },
   serve: { base: 5 * second, cap: 5 * minute },
   report: { base: 5 * second, cap: 15 * minute },
   trust: { base: 5 * second, cap: 10 * minute },

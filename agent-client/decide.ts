@@ -7,38 +7,24 @@
  * test/property/agent-client/decide.test.ts.
  */
 import { renewalPoint } from "@newleaf/shared/renewal-point";
-import { longestPauseMs } from "./backoff.ts";
-import type { Installed } from "./install/installed.ts";
-import { type HeldLeaf, type Journal, newestLeaf, type RetryKind, type Told, type Window } from "./journal.ts";
+import {
+  announcedAt,
+  type Choice,
+  chooseSet,
+  clientsOf,
+  type Desired,
+  isAsDesired,
+  isWhole,
+  leafHold,
+  needsTelling,
+  setHold,
+} from "./choice.ts";
+import { type HeldLeaf, type Journal, newestLeaf, type RetryKind, type Window } from "./journal.ts";
+import { after, gate, type Pace, paceOf } from "./pace.ts";
 
-/** What should be on disk: the newest leaf held, with the trust bundle and the CRLs held. */
-export interface Desired {
-  /** Says everything that makes one set differ from another. */
-  readonly contents: string;
-  readonly fingerprint: string;
-  readonly notAfter: number;
-  readonly bundleVersion: number;
-  readonly crlNumbers: Readonly<Record<string, number>>;
-  /** Digest of what the CRLs revoke; "" when the proxy gets none. */
-  readonly revoked: string;
-  /** Half of the life of the CRL that ends first. */
-  readonly refreshAt: number;
-}
-
-export type InstalledNow = Pick<
-  Installed,
-  "version" | "fingerprint" | "notAfter" | "bundleVersion" | "crlNumbers" | "complete" | "quarantined" | "keyMatches"
->;
-
-export interface World {
-  readonly now: number;
-  readonly journal: Pick<
-    Journal,
-    "current" | "next" | "nextUsed" | "window" | "request" | "told" | "served" | "notServed" | "stuck" | "retries"
-  >;
-  /** Null until there are a leaf and a trust bundle. */
-  readonly desired: Desired | null;
-  readonly installed: InstalledNow | null;
+export interface World extends Choice {
+  readonly journal: Choice["journal"] &
+    Pick<Journal, "nextUsed" | "window" | "request" | "told" | "served" | "notServed" | "stuck">;
   /** The last good set can be served again: its leaf is in date and not revoked. */
   readonly canGoBack: boolean;
   readonly trust: {
@@ -65,6 +51,8 @@ export type Action =
   | "renew"
   | "refresh-trust"
   | "refresh-window"
+  /** Clients that pin leaves are told of the next one. */
+  | "announce"
   | "install"
   | "roll-back"
   | "tell"
@@ -83,39 +71,9 @@ export interface Decision {
   readonly next?: Exclude<Action, "wait">;
 }
 
-/** How often things are looked at, in proportion to a leaf's life: a month or fifteen seconds. Milliseconds. */
-export interface Pace {
-  readonly trust: number;
-  readonly window: number;
-  readonly look: number;
-  readonly report: number;
-  /** Longest sleep: wall time is looked at again at least this often, because hosts sleep and clocks step. */
-  readonly tick: number;
-  /** How long before its end a leaf is "about to expire". */
-  readonly margin: number;
-}
-
-const second = 1000;
-const minute = 60 * second;
-const hour = 60 * minute;
-const defaultLife = 30 * 24 * hour;
-/** No retry and no timer reaches further; whatever says so was written by a clock that was wrong. */
-const furthest = longestPauseMs + hour;
+const minute = 60_000;
 /** Of a leaf's life; whatever window the service names, renewal begins no later. */
 const latestRenewal = 0.9;
-
-export function paceOf(leaf: Pick<HeldLeaf, "receivedAt" | "notAfter"> | null, feedAlive: boolean): Pace {
-  const life = leaf === null ? defaultLife : Math.max(second, leaf.notAfter - leaf.receivedAt);
-  const share = (part: number, least: number, most: number): number => Math.min(most, Math.max(least, life / part));
-  return {
-    trust: feedAlive ? share(10, 5 * second, 6 * hour) : share(50, 2 * second, 15 * minute),
-    window: feedAlive ? share(10, 5 * second, 12 * hour) : share(30, second, 6 * hour),
-    look: share(100, 5 * second, 5 * minute),
-    report: share(30, 5 * second, 6 * hour),
-    tick: share(20, 200, 30 * second),
-    margin: share(10, 0, hour),
-  };
-}
 
 /** When a leaf renews: at its point in the window, at once when the service moved the window into the past, and never too late. */
 export function renewalDue(leaf: HeldLeaf, window: Window | null): number {
@@ -180,7 +138,7 @@ function asking(world: World): readonly Candidate[] {
   // The answer to a request that was begun may be waiting.
   if (journal.request?.kind === "renewal") return [gated(world, "ask", "renew", "a renewal was begun"), expiry];
   const due = renewalDue(journal.current, journal.window);
-  const at = Math.max(due, gate(world, "ask"));
+  const at = Math.max(due, gate(world.journal, "ask", now));
   return [{ action: "renew", reason: "the renewal window is reached", at }, expiry];
 }
 
@@ -188,38 +146,77 @@ function asking(world: World): readonly Candidate[] {
 function speakingUp(world: World, pace: Pace): readonly Candidate[] {
   const { journal } = world;
   if (journal.next === null || journal.current === null || journal.nextUsed) return [];
-  const at = Math.max(journal.current.notAfter - pace.margin, gate(world, "report"));
+  const at = Math.max(journal.current.notAfter - pace.margin, gate(journal, "report", world.now));
   return [{ action: "promote", reason: "the old certificate is about to expire", at }];
 }
 
 function installing(world: World): readonly Candidate[] {
-  const { desired, installed } = world;
-  if (desired === null || isAsDesired(installed, desired)) return [];
-  // A way back that is about to be taken goes first; and a quarantined set without a way back is replaced like any other.
-  const reason =
-    installed === null
-      ? "nothing is installed"
-      : installed.fingerprint !== desired.fingerprint
-        ? "a newer certificate is held"
-        : !installed.complete || !installed.keyMatches
-          ? "the files on disk are not as they should be"
-          : installed.quarantined
-            ? "the set on disk broke the proxy"
-            : "trust bundle or CRLs have changed";
-  return [gated(world, "install", "install", reason)];
+  const { desired, installed, now } = world;
+  if (desired === null) return [];
+  const hold = leafHold(world);
+  const set = chooseSet(world);
+  const open: Candidate[] = [...announcing(world, desired)];
+  if (set !== null && !isAsDesired(installed, set)) {
+    const at = Math.max(setHold(world, set), gate(world.journal, "install", now));
+    open.push({ action: "install", reason: reasonToInstall(world, set), at });
+  }
+  if (hold !== null) {
+    const reason = {
+      quarantined: "the set that was taken back may be tried again",
+      announced: "clients have had time to learn of the next certificate",
+      unannounced: "the installed certificate is about to expire",
+    }[hold.why];
+    open.push({ action: "install", reason, at: Math.max(hold.until, gate(world.journal, "install", now)) });
+  }
+  return open;
 }
 
+/** The service and the command publish the next leaf before the switch; that one of them fails does not stop the other. */
+function announcing(world: World, desired: Desired): readonly Candidate[] {
+  const { installed, beforeSwitch, report, journal, now } = world;
+  if (beforeSwitch === null || installed === null || installed.fingerprint === desired.fingerprint) return [];
+  const open: Candidate[] = [];
+  if (report.due && journal.current !== null && !isOver(journal.current, now) && !journal.nextUsed) {
+    open.push(gated(world, "report", "report", "the service should know the next certificate before it is served"));
+  }
+  if (leafHold(world)?.why === "unannounced") {
+    const again = announcedAt(journal, desired.fingerprint, Number.MAX_SAFE_INTEGER) !== null;
+    const reason = again
+      ? "the next certificate was announced by a clock that was wrong"
+      : "a newer certificate is held";
+    open.push(gated(world, "announce", "announce", reason));
+  }
+  return open;
+}
+
+function reasonToInstall({ installed, journal }: World, set: Desired): string {
+  // A way back that is about to be taken goes first; and a quarantined set without a way back is replaced like any other.
+  if (installed === null) return "nothing is installed";
+  if (installed.fingerprint !== set.fingerprint) return "a newer certificate is held";
+  if (!installed.complete || !installed.keyMatches) return "the files on disk are not as they should be";
+  if (installed.quarantined) return "the set on disk broke the proxy";
+  return set.fingerprint === newestLeaf(journal)?.fingerprint
+    ? "trust bundle or CRLs have changed"
+    : "trust bundle or CRLs have changed, while the newer certificate waits";
+}
+
+/** Whatever is on disk has to be served, also while something newer waits. */
 function telling(world: World): readonly Candidate[] {
   const { desired, installed, journal, now } = world;
-  if (desired === null || installed === null || !isAsDesired(installed, desired)) return [];
-  if (needsTelling(journal.told, desired, now)) {
-    return [gated(world, "serve", "tell", "the proxy has to load it")];
-  }
-  if (journal.notServed !== null || journal.served?.fingerprint !== installed.fingerprint) {
+  if (desired === null || installed === null || !isWhole(installed) || installed.notAfter <= now) return [];
+  const set = chooseSet(world);
+  const { told, served } = journal;
+  const isSet = set !== null && isAsDesired(installed, set);
+  const isTold = isSet
+    ? !needsTelling(told, set, now)
+    : told !== null && told.fingerprint === installed.fingerprint && told.bundleVersion === installed.bundleVersion;
+  if (!isTold) return [gated(world, "serve", "tell", "the proxy has to load it")];
+  if (journal.notServed !== null || served?.fingerprint !== installed.fingerprint) {
     return [gated(world, "serve", "tell", "installed, not served")];
   }
-  if (journal.told === null || sameNumbers(journal.told.crlNumbers, desired.crlNumbers)) return [];
-  return [{ action: "tell", reason: "the loaded CRL has half of its life behind it", at: journal.told.refreshAt }];
+  if (served.version !== installed.version) return [gated(world, "serve", "tell", "loaded, and not proven yet")];
+  if (!isSet || told === null || clientsOf(told) === clientsOf(set)) return [];
+  return [{ action: "tell", reason: "the loaded CRL has half of its life behind it", at: told.refreshAt }];
 }
 
 function reporting(world: World, pace: Pace): readonly Candidate[] {
@@ -246,34 +243,6 @@ function looking(world: World, pace: Pace): readonly Candidate[] {
   return [{ action: "look", reason: "is it still served", at: after(world.now, lookedAt, pace.look) }];
 }
 
-/** Whether the files on disk are the set that should be there. */
-export function isAsDesired(installed: InstalledNow | null, desired: Desired): boolean {
-  return (
-    installed !== null &&
-    installed.complete &&
-    installed.keyMatches &&
-    !installed.quarantined &&
-    installed.fingerprint === desired.fingerprint &&
-    installed.bundleVersion === desired.bundleVersion &&
-    sameNumbers(installed.crlNumbers, desired.crlNumbers)
-  );
-}
-
-/** A CRL that only got fresher is not worth a reload before half of the life of the loaded one is gone. */
-export function needsTelling(told: Told | null, desired: Desired, now: number): boolean {
-  if (told === null) return true;
-  const changed =
-    told.fingerprint !== desired.fingerprint ||
-    told.bundleVersion !== desired.bundleVersion ||
-    told.revoked !== desired.revoked;
-  return changed || (now >= told.refreshAt && !sameNumbers(told.crlNumbers, desired.crlNumbers));
-}
-
-function sameNumbers(a: Readonly<Record<string, number>>, b: Readonly<Record<string, number>>): boolean {
-  const ids = Object.keys(a);
-  return ids.length === Object.keys(b).length && ids.every((id) => a[id] === b[id]);
-}
-
 function trustReason({ trust }: World): string {
   return trust.held ? "the service has a newer bundle or CRL" : "no trust bundle yet";
 }
@@ -284,7 +253,7 @@ function isOver(leaf: HeldLeaf, now: number): boolean {
 
 /** Now, unless it failed lately. */
 function gated(world: World, kind: RetryKind, action: Candidate["action"], reason: string): Candidate {
-  return { action, reason, at: gate(world, kind) };
+  return { action, reason, at: gate(world.journal, kind, world.now) };
 }
 
 /** Every so often after `last`, and not before a retry is allowed. */
@@ -295,15 +264,6 @@ function later(
   last: number | null,
   every: number,
 ): Candidate {
-  return { action, reason: "time to look again", at: Math.max(after(world.now, last, every), gate(world, kind)) };
-}
-
-function gate(world: World, kind: RetryKind): number {
-  const { notBefore } = world.journal.retries[kind];
-  return notBefore - world.now > furthest ? world.now : Math.max(notBefore, world.now);
-}
-
-/** `last` in the future was written by a clock that was wrong. */
-function after(now: number, last: number | null, every: number): number {
-  return last === null || last > now ? now : last + every;
+  const at = Math.max(after(world.now, last, every), gate(world.journal, kind, world.now));
+  return { action, reason: "time to look again", at };
 }

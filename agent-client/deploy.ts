@@ -1,158 +1,174 @@
-/** The arrows checked → staged → switched → reloaded → served, and the way back. */
-import { createHash } from "node:crypto";
+/** The arrows checked → staged → announced → switched → reloaded → served. The way back is in way-back.ts. */
+import { announcedAt, chooseSet, type Desired, isAsDesired, needsTelling } from "./choice.ts";
 import { type AgentContext, arrow, failed, succeeded, WorkError } from "./context.ts";
-import { type Desired, isAsDesired, needsTelling } from "./decide.ts";
 import type { Installed } from "./install/installed.ts";
-import { ensureLinks, inspectLinks, linkProblem } from "./install/links.ts";
-import { factsOf, type FileName, type Material } from "./install/material.ts";
-import { digestOf, editionOf, readRecipe, renderOutputs } from "./install/outputs.ts";
-import { checkSizes, preflight, PreflightError } from "./install/preflight.ts";
-import { stage } from "./install/stage.ts";
-import { confirm, prune, quarantine, rollback, switchTo } from "./install/switch.ts";
-import { InstallError } from "./install/target.ts";
-import { fresh, newestLeaf, type Told } from "./journal.ts";
-import { probeOnce, probeServed, type ProbeVerdict } from "./probe.ts";
+import { ensureLinks } from "./install/links.ts";
+import { confirm, prune, switchTo } from "./install/switch.ts";
+import { fresh, type Told } from "./journal.ts";
 import { runCheck } from "./reload/check.ts";
-import { type Change, describe, everything } from "./reload/strategy.ts";
+import { startServer } from "./reload/start.ts";
+import { runProgram, systemSearchPath } from "./reload/run-program.ts";
+import { type Aftermath, judge, type Row, type Sight, worstOf } from "./rollback.ts";
+import { changeOf, choiceOf, prepare, toldOf } from "./sets.ts";
+import { healthyNow, probeAll, wrongNow } from "./sight.ts";
+import { aftermathOf, takeBack, tellServer } from "./way-back.ts";
 
-/** A look before and between: longer answers count as none. */
-const lookTimeoutMs = 3000;
-
-/** What should be on disk; null until there are a leaf in date and a trust bundle. */
-export async function desiredSet(context: AgentContext): Promise<Desired | null> {
-  const { journal, trust, view, clock } = context;
-  const leaf = newestLeaf(journal.state);
-  if (leaf === null || leaf.notAfter <= clock.now() || trust.trust.version === 0) return null;
-  const { target } = context.config;
-  // A template that is broken must not stop what has nothing to do with it: installing says what is wrong, and tries again.
-  const recipe = await readRecipe(target).catch(() => null);
-  const key = `${leaf.fingerprint} ${trust.revision} ${editionOf(recipe)}`;
-  if (view.desired?.key === key) return view.desired.value;
-  const files = recipe?.needs ?? target.files;
-  const material = await materialOf(context, leaf.fingerprint, files);
-  const made = recipe === null ? "unreadable" : digestOf(recipe, material.key);
-  const facts = factsOf(material, { bundleVersion: trust.trust.version, stagedAt: 0 });
-  const crls = files.includes("crl.pem") ? [...trust.trust.crls] : [];
-  const value: Desired = {
-    contents: digest([leaf.fingerprint, trust.trust.version, facts.crlNumbers, files, made]),
-    fingerprint: leaf.fingerprint,
-    notAfter: leaf.notAfter,
-    bundleVersion: trust.trust.version,
-    crlNumbers: facts.crlNumbers,
-    revoked: digest(crls.map(([id, crl]) => `${id} ${crl.revoked}`).toSorted((a, b) => (a < b ? -1 : 1))),
-    refreshAt: Math.min(...crls.map(([, crl]) => (crl.thisUpdate + crl.nextUpdate) / 2), Number.MAX_SAFE_INTEGER),
-    ...(made === undefined ? {} : { recipe: made }),
+/**
+ * Tells those who pin leaves of the next one, by the operator's command, once it is sure that the next one can be installed.
+ * @throws PreflightError, InstallError, WorkError when the command fails
+ */
+export async function announce(context: AgentContext, installed: Installed | null, signal: AbortSignal): Promise<void> {
+  const { config, journal, clock, log } = context;
+  const { desired } = await choiceOf(context, installed);
+  if (desired === null || installed === null || config.beforeSwitch === null) return;
+  await prepare(context, desired, installed);
+  await arrow(context, "announced");
+  const { argv, timeoutMs, waitMs } = config.beforeSwitch;
+  const env = {
+    NEWLEAF_CERTIFICATE: config.name,
+    NEWLEAF_NEXT_FINGERPRINT: desired.fingerprint,
+    NEWLEAF_NEXT_FINGERPRINT_HEX: desired.fingerprint.slice("sha256:".length),
+    NEWLEAF_NEXT_NOT_AFTER: new Date(desired.notAfter).toISOString(),
+    NEWLEAF_CURRENT_FINGERPRINT: installed.fingerprint,
+    NEWLEAF_CURRENT_FINGERPRINT_HEX: installed.fingerprint.slice("sha256:".length),
   };
-  view.desired = { key, value };
-  return value;
+  const { ok, detail } = await runProgram(argv, { timeoutMs, searchPath: systemSearchPath, signal, env });
+  signal.throwIfAborted();
+  if (!ok) throw new WorkError(`the command of beforeSwitch failed: ${detail}`, "before-switch");
+  context.checkpoint("command-run");
+  const at = clock.now();
+  await journal.update({ announced: { fingerprint: desired.fingerprint, at }, ...succeeded(context, "announce") });
+  log.info("announced", { fingerprint: desired.fingerprint, switch: new Date(at + waitMs).toISOString() });
 }
 
-/** Puts the desired set on disk, whole, in one switch. @throws PreflightError, InstallError, WorkError */
-export async function install(context: AgentContext, installed: Installed | null): Promise<void> {
+/** Puts the set that should be there on disk, whole, in one switch. @throws PreflightError, InstallError, WorkError */
+export async function install(context: AgentContext, installed: Installed | null, signal: AbortSignal): Promise<void> {
   const { config, journal, clock, log, trust } = context;
   const { target } = config;
-  const desired = await desiredSet(context);
-  if (desired === null) throw new WorkError("there is nothing to install yet");
-  await arrow(context, "checked");
-  const recipe = await readRecipe(target);
-  const material = await materialOf(context, desired.fingerprint, recipe.needs);
-  await check(context, material, recipe.needs, installed);
-  const { current, next } = journal.state;
-  const identity = [next, current].find((leaf) => leaf?.fingerprint === desired.fingerprint)?.identity ?? "";
-  const files = await renderOutputs(target, recipe, material, identity);
-  checkSizes(files, target.maxFileBytes);
+  const set = chooseSet(await choiceOf(context, installed));
+  if (set === null) throw new WorkError("there is nothing to install yet");
+  const version = await prepare(context, set, installed);
+  if (installed !== null && installed.fingerprint !== set.fingerprint) warnUnannounced(context, set);
 
-  const known = journal.state.staging;
-  const staging = known?.contents === desired.contents ? known : { contents: desired.contents, stagedAt: clock.now() };
-  await arrow(context, "staged", { staging });
-  const { bundleVersion } = desired;
-  const recipeDigest = digestOf(recipe, material.key);
-  const facts = factsOf(material, { bundleVersion, stagedAt: staging.stagedAt, recipe: recipeDigest });
-  const { version } = await stage(target, files, facts);
-
-  await arrow(context, "switched", { healthyBefore: await healthyNow(context) });
-  await switchTo(target, version);
-  context.checkpoint("link-switched");
-  const { adopted } = await ensureLinks(target, { adopt: context.adopt });
-  for (const { path, movedTo } of adopted) log.info("adopted", { path, movedTo });
-  log.info("installed", { version, fingerprint: desired.fingerprint, bundle: trust.trust.version });
-  // How often a set had to be taken back is forgotten when one is served, not when the next is tried.
-  const { failures } = journal.state.retries.install;
-  const retries = { ...journal.state.retries, install: { ...fresh, failures }, serve: fresh };
-  await journal.update({ staging: null, stuck: null, retries });
+  await arrow(context, "switched", { healthyBefore: await healthyNow(context, signal) });
+  const { adopt, checkpoint } = context;
+  const copies = await switchTo(target, version, { adopt, checkpoint });
+  checkpoint("link-switched");
+  const links = await ensureLinks(target, { adopt });
+  for (const { path, movedTo } of [...copies.adopted, ...links.adopted]) log.info("adopted", { path, movedTo });
+  log.info("installed", { version, fingerprint: set.fingerprint, bundle: trust.trust.version });
+  await journal.update({ staging: null, stuck: null, ...succeeded(context, "install", "announce", "serve") });
   const { told, served, notServed } = journal.state;
-  if (needsTelling(told, desired, clock.now()) || notServed !== null || served?.fingerprint !== desired.fingerprint)
-    return;
+  if (needsTelling(told, set, clock.now()) || notServed !== null || served?.fingerprint !== set.fingerprint) return;
   // A CRL that is merely fresher: the files have it, and the proxy is served from a good set already.
   await confirm(target, version);
   await prune(target);
   await journal.update({ step: "idle", served: { ...served, version } });
 }
 
+/** An expired leaf would lock out everybody, a new one only those who pin and were not told. */
+function warnUnannounced({ config, journal, clock, log }: AgentContext, { fingerprint }: Desired): void {
+  const { beforeSwitch } = config;
+  const now = clock.now();
+  if (beforeSwitch === null) return;
+  const at = announcedAt(journal.state, fingerprint, now);
+  if (at !== null && at + beforeSwitch.waitMs <= now) return;
+  const why = at === null ? "the command of beforeSwitch never succeeded" : "its wait is not over";
+  log.error("switched-unannounced", { fingerprint, why: `${why}, and the certificate before is about to end` });
+}
+
 /** Makes the proxy load what is on disk and proves that it does. Notes in the journal how that went. */
 export async function tell(context: AgentContext, installed: Installed, signal: AbortSignal): Promise<void> {
-  const { config, journal, clock } = context;
-  const desired = await desiredSet(context);
-  if (desired === null || !isAsDesired(installed, desired)) return;
+  const { config, journal } = context;
+  const choice = await choiceOf(context, installed);
+  const chosen = chooseSet(choice);
+  // While something newer waits, what is on disk may be a set that could not be made any more.
+  const set = chosen !== null && isAsDesired(installed, chosen) ? chosen : null;
+  const isNewest = set !== null && set.contents === choice.desired?.contents;
+  const base = { told: toldOf(installed, set, journal.state.served?.told), set, isNewest };
   await arrow(context, "reloaded");
-  let reloadFailure = "";
+  let reload: Aftermath["reload"] = "ok";
+  let complaint = "";
   if (!(await servesAlready(context, installed))) {
     if (config.check !== null) {
       const checked = await runCheck(config.check, { signal });
-      if (!checked.ok)
-        return refuse(context, installed, `${config.check.join(" ")}: ${checked.detail}`, "check-failed");
+      signal.throwIfAborted();
+      const detail = `${config.check.join(" ")}: ${checked.detail}`;
+      if (!checked.ok) return settle(context, installed, { ...base, reload, sight: "check-failed", detail }, signal);
     }
-    const told = await context.reload(config.reload, {
-      signal,
-      target: config.target,
-      change: changeOf(journal.state.told, desired),
-    });
-    const outcome = { ok: told.ok, how: describe(config.reload), detail: told.detail };
-    if (told.ok) context.log.info("reload", outcome);
-    else context.log.warn("reload", outcome);
-    reloadFailure = told.ok ? "" : `; the reload had failed: ${told.detail}`;
-    if (told.ok) await journal.update({ told: toldOf(installed, desired) });
-    else if (config.probes.length === 0) return refuse(context, installed, told.detail, "not-served");
+    const answer = await tellServer(context, changeOf(journal.state.told, set), signal);
+    signal.throwIfAborted();
+    reload = answer.said;
+    complaint = reload === "ok" ? "" : `; the reload had failed: ${answer.detail}`;
+    if (reload === "ok") await journal.update({ told: base.told, reloadSuspect: false });
     context.checkpoint("proxy-told");
   }
   await arrow(context, "served");
-  const verdicts = await probeAll(context, installed.fingerprint, signal);
+  const { sight, verdict } = worstOf(await probeAll(context, installed.fingerprint, signal));
   signal.throwIfAborted();
-  const bad = verdicts.find((verdict) => verdict.outcome !== "served");
-  if (bad === undefined) return accept(context, installed, toldOf(installed, desired), clock.now());
-  await refuse(
-    context,
-    installed,
-    `${bad.detail}${reloadFailure}`,
-    bad.outcome === "broken" || bad.outcome === "unverified" ? "broke" : "not-served",
-  );
+  const detail = `${verdict?.detail ?? "nothing is probed"}${complaint}`;
+  await settle(context, installed, { ...base, reload, sight, detail }, signal);
 }
 
-/** Swaps back to the last good set, tells the proxy and looks. */
-export async function rollBack(context: AgentContext, installed: Installed, signal: AbortSignal): Promise<void> {
-  const { config, journal, clock, log } = context;
-  const { served, told } = journal.state;
-  await arrow(context, "switched");
-  const version = await rollback(config.target);
-  context.checkpoint("rolled-back");
-  if (version === null) {
-    log.error("no-way-back", { version: installed.version });
-    return journal.update({ stuck: installed.version });
+interface Seen {
+  readonly told: Told;
+  readonly set: Desired | null;
+  /** Nothing newer waits. */
+  readonly isNewest: boolean;
+  readonly reload: Aftermath["reload"];
+  readonly sight: Sight;
+  readonly detail: string;
+}
+
+/** Does what the table says. */
+async function settle(context: AgentContext, installed: Installed, seen: Seen, signal: AbortSignal): Promise<void> {
+  const { sight, reload, detail, set } = seen;
+  const aftermath = aftermathOf(context, installed, { sight, reload });
+  const row = judge(aftermath);
+  if (row.way === "commit") return accept(context, installed, seen);
+  if (row.way === "swap-back") {
+    return takeBack(context, installed, { row, news: aftermath.news, detail, contents: set?.contents ?? null });
   }
-  log.warn("rolled-back", { from: installed.version, to: version });
-  context.count("rolled-back");
-  if (told?.version === installed.version) await context.reload(config.reload, { signal, target: config.target });
-  const verdicts = served === null ? [] : await probeAll(context, served.fingerprint, signal);
-  signal.throwIfAborted();
-  const bad = verdicts.find((verdict) => verdict.outcome !== "served");
-  const notServed =
-    bad === undefined ? null : { version, since: clock.now(), detail: `after going back: ${bad.detail}` };
-  // Whatever is loaded now, the next set has to be told of anew.
+  await keep(context, installed, row, detail);
+  if (!row.start) return;
+  const started = await startServer(context.config, { signal });
+  if (started !== null) context.log.warn("start", { ok: started.ok, detail: started.detail });
+}
+
+async function accept(context: AgentContext, installed: Installed, { told, isNewest, detail }: Seen): Promise<void> {
+  const { config, journal, view, log, clock } = context;
+  await confirm(config.target, installed.version);
+  context.checkpoint("confirmed");
+  view.lookedAt = clock.now();
+  const { version, fingerprint, notAfter } = installed;
+  const { quarantine, retries } = journal.state;
   await journal.update({
-    step: "idle",
-    told: null,
-    notServed,
-    served: served === null ? null : { ...served, version, at: clock.now() },
+    told,
+    served: { version, fingerprint, notAfter, at: clock.now(), told },
+    notServed: null,
+    healthyBefore: null,
+    stuck: null,
+    quarantine: isNewest ? null : quarantine,
+    ...(journal.state.next === null ? { step: "idle" as const } : {}),
+    retries: { ...retries, serve: fresh, install: fresh, ...(isNewest ? { quarantine: fresh } : {}) },
+  });
+  await prune(config.target);
+  context.count("served");
+  log.info("served", { version, fingerprint, probes: config.probes.length, detail });
+}
+
+/** Keeps the files, and tells again after a pause. */
+async function keep(context: AgentContext, installed: Installed, row: Row, detail: string): Promise<void> {
+  const { journal, clock, log } = context;
+  const { notServed } = journal.state;
+  const isAlarm = row.way === "keep-and-alarm";
+  const error = new WorkError(`${row.sentence}: ${detail}`, isAlarm ? row.name : "not-served");
+  const outcome = row.name.startsWith("check-failed") ? "check-failed" : "not-served";
+  const { retries } = failed(context, "serve", { step: "served", error, outcome });
+  if (isAlarm) log.error("alarm", { row: row.name, why: row.sentence });
+  await journal.update({
+    notServed: { version: installed.version, since: notServed?.since ?? clock.now(), detail, row: row.name },
+    retries,
   });
 }
 
@@ -161,194 +177,19 @@ export async function look(context: AgentContext, installed: Installed, signal: 
   const { journal, clock, view, log } = context;
   view.lookedAt = clock.now();
   if ((await wrongNow(context, installed.fingerprint)) === null) return;
-  const verdicts = await probeAll(context, installed.fingerprint, signal);
+  const { sight, verdict } = worstOf(await probeAll(context, installed.fingerprint, signal));
   signal.throwIfAborted();
-  const bad = verdicts.find((verdict) => verdict.outcome !== "served");
-  if (bad === undefined) return;
-  log.error("not-served", { version: installed.version, why: bad.detail });
+  if (sight === "served" || verdict === null) return;
+  log.error("not-served", { version: installed.version, why: verdict.detail });
   // Not the new set's doing: there is nothing to go back from.
-  const notServed = { version: installed.version, since: clock.now(), detail: bad.detail };
+  const notServed = { version: installed.version, since: clock.now(), detail: verdict.detail };
   await journal.update({ notServed, healthyBefore: null, ...succeeded(context, "serve") });
-}
-
-/** The last good set can be served again: its leaf is in date and not revoked, and it is not the one installed. */
-export function canGoBack({ journal, clock, trust }: AgentContext, installed: Installed): boolean {
-  const { served, current } = journal.state;
-  if (served === null || served.version === installed.version || served.notAfter <= clock.now()) return false;
-  const isCurrent = current?.fingerprint === served.fingerprint;
-  return !isCurrent || !trust.isRevoked(current.serial);
-}
-
-async function accept(
-  context: AgentContext,
-  installed: Installed,
-  told: ReturnType<typeof toldOf>,
-  now: number,
-): Promise<void> {
-  const { config, journal, view, log } = context;
-  await confirm(config.target, installed.version);
-  context.checkpoint("confirmed");
-  view.lookedAt = now;
-  const { version, fingerprint, notAfter } = installed;
-  await journal.update({
-    told,
-    served: { version, fingerprint, notAfter, at: now },
-    notServed: null,
-    healthyBefore: null,
-    stuck: null,
-    ...(journal.state.next === null ? { step: "idle" as const } : {}),
-    ...succeeded(context, "serve", "install"),
-  });
-  await prune(config.target);
-  context.count("served");
-  log.info("served", { version, fingerprint, probes: config.probes.length });
-}
-
-type Refusal = "check-failed" | "broke" | "not-served";
-
-/** Goes back when the new set is what broke a proxy that was well; otherwise the files stay and the proxy is told again. */
-async function refuse(context: AgentContext, installed: Installed, detail: string, why: Refusal): Promise<void> {
-  const { config, journal, clock } = context;
-  const { healthyBefore, notServed } = journal.state;
-  const isToBlame = why === "check-failed" || (why === "broke" && healthyBefore !== null);
-  if (isToBlame && canGoBack(context, installed)) {
-    await quarantine(config.target, installed.version, detail);
-    context.checkpoint("quarantined");
-    const error = new WorkError(`the new set was taken back: ${detail}`, "taken-back");
-    const change = failed(context, "install", {
-      step: "served",
-      error,
-      outcome: "rolled-back",
-      broke: why === "broke",
-    });
-    await journal.update({ staging: null, retries: { ...change.retries, serve: fresh } });
-    return;
-  }
-  const error = new WorkError(`installed, not served: ${detail}`, "not-served");
-  const { retries } = failed(context, "serve", {
-    step: "served",
-    error,
-    outcome: why === "check-failed" ? why : "not-served",
-  });
-  await journal.update({
-    notServed: { version: installed.version, since: notServed?.since ?? clock.now(), detail },
-    retries,
-  });
-}
-
-/** In memory, before anything touches the disk. */
-async function check(
-  context: AgentContext,
-  material: Material,
-  files: readonly FileName[],
-  installed: Installed | null,
-): Promise<void> {
-  const { config, trust, clock } = context;
-  for (const report of await inspectLinks(config.target)) {
-    const problem = linkProblem(report, { adopt: context.adopt });
-    if (problem !== null) throw new InstallError(problem);
-  }
-  try {
-    preflight(material, {
-      now: clock.now(),
-      serverNames: config.probes.map((probe) => probe.serverName),
-      trustedRoots: trust.trust.roots,
-      files,
-      installedCrlNumbers: installed?.crlNumbers ?? {},
-    });
-  } catch (error) {
-    // Whatever is wrong with a CRL, a newer one may mend it.
-    if (error instanceof PreflightError && error.check.startsWith("crl")) trust.checkedAt = null;
-    throw error;
-  }
-}
-
-async function materialOf(
-  { credentials, trust }: AgentContext,
-  leaf: string,
-  files: readonly FileName[],
-): Promise<Material> {
-  const credential = await credentials.readLeaf(leaf);
-  const { roots, issuers, crls } = trust.trust;
-  const wanted = files.includes("crl.pem");
-  return {
-    key: credential.key,
-    leaf: credential.leaf,
-    chain: credential.chain,
-    roots,
-    issuers,
-    crls: wanted ? [...crls.values()].map((crl) => crl.der) : [],
-  };
-}
-
-/** The leaf that every probe shows before the switch, when that is the one that was served: only then can the new set be to blame. */
-async function healthyNow(context: AgentContext): Promise<string | null> {
-  const { served } = context.journal.state;
-  if (served === null || context.config.probes.length === 0) return served?.fingerprint ?? null;
-  return (await wrongNow(context, served.fingerprint)) === null ? served.fingerprint : null;
 }
 
 /** A proxy that came back by itself, or was told before a crash, needs no second reload. */
 async function servesAlready(context: AgentContext, installed: Installed): Promise<boolean> {
-  const { told, notServed } = context.journal.state;
-  if (context.config.probes.length === 0 || told?.version !== installed.version || notServed === null) return false;
+  const { told, notServed, served } = context.journal.state;
+  const isNews = notServed !== null || served?.version !== installed.version;
+  if (context.config.probes.length === 0 || told?.version !== installed.version || !isNews) return false;
   return (await wrongNow(context, installed.fingerprint)) === null;
-}
-
-/** One handshake for each probe; null when all show the expected leaf, else what is wrong. */
-async function wrongNow(context: AgentContext, expected: string): Promise<string | null> {
-  const { config, clock, view } = context;
-  const at = new Date(clock.now()).toISOString();
-  const answers = await Promise.all(
-    config.probes.map(async (probe) => ({ probe, answer: await probeOnce({ ...probe, timeoutMs: lookTimeoutMs }) })),
-  );
-  view.sightings = answers.flatMap(({ probe, answer }) =>
-    "error" in answer
-      ? []
-      : [{ address: probe.connect, serverName: probe.serverName, fingerprint: answer.fingerprint, at }],
-  );
-  const wrong = answers.find(({ answer }) => "error" in answer || answer.fingerprint !== expected);
-  if (wrong === undefined) return null;
-  return "error" in wrong.answer ? wrong.answer.error : `${wrong.probe.connect} presents ${wrong.answer.fingerprint}`;
-}
-
-async function probeAll(
-  context: AgentContext,
-  expected: string,
-  signal: AbortSignal,
-): Promise<readonly ProbeVerdict[]> {
-  const { config, clock, view, trust, journal } = context;
-  const served = journal.state.served?.fingerprint ?? null;
-  const expectation = { expected, previous: served === expected ? null : served, roots: trust.trust.roots, signal };
-  const verdicts = await Promise.all(
-    config.probes.map((probe) => probeServed(probe, { ...expectation, timeoutMs: probe.timeoutMs }, clock)),
-  );
-  view.sightings = verdicts.flatMap(({ fingerprint, at }, index) => {
-    const probe = config.probes[index];
-    if (fingerprint === null || probe === undefined) return [];
-    return [{ address: probe.connect, serverName: probe.serverName, fingerprint, at: new Date(at).toISOString() }];
-  });
-  return verdicts;
-}
-
-function changeOf(told: Told | null, desired: Desired): Change {
-  if (told === null) return everything;
-  return {
-    // Another recipe gives the files that hold the leaf another form: they are to be loaded like another leaf.
-    leaf: told.fingerprint !== desired.fingerprint || told.recipe !== desired.recipe,
-    trust: told.bundleVersion !== desired.bundleVersion,
-    revoked: told.revoked !== desired.revoked,
-    crls: JSON.stringify(told.crlNumbers) !== JSON.stringify(desired.crlNumbers),
-  };
-}
-
-function toldOf(installed: Installed, desired: Desired) {
-  const { version, fingerprint, bundleVersion, crlNumbers } = installed;
-  const { revoked, refreshAt, recipe } = desired;
-  const made = recipe === undefined ? {} : { recipe };
-  return { version, fingerprint, bundleVersion, crlNumbers, revoked, refreshAt, ...made };
-}
-
-function digest(value: unknown): string {
-  return createHash("sha256").update(JSON.stringify(value)).digest("hex");
 }

@@ -2,7 +2,8 @@
  * What was begun for one certificate and how far it got. It survives kill -9 at any line: each change replaces the file in one
  * durable step, an arrow is written before it is taken, and every arrow can be taken twice.
  *
- *   idle → due → key-made → asked → received → checked → staged → switched → reloaded → served → reported → idle
+ *   idle → due → key-made → asked → received → checked → staged → announced →
+ *   switched → reloaded → served → reported → idle
  *
  * `step` names the arrow under way. What to do next never follows from `step` alone: `decide` looks at what is (the leaves held,
  * the files on disk, the handshake just made) and `step` tells people, and the tests, where it happened.
@@ -20,6 +21,7 @@ export const steps = [
   "received",
   "checked",
   "staged",
+  "announced",
   "switched",
   "reloaded",
   "served",
@@ -76,6 +78,10 @@ export interface Told {
   readonly crlNumbers: Readonly<Record<string, number>>;
   /** Half of the life of the CRL that ends first: from then on fresher ones are worth a reload. */
   readonly refreshAt: number;
+  /** When the CRL that ends first ends; unknown in journals of older versions. */
+  readonly crlsUntil?: number;
+  /** Digest of the templates and the passphrase the files were made with. */
+  readonly recipe?: string;
 }
 
 export interface Served {
@@ -83,12 +89,38 @@ export interface Served {
   readonly fingerprint: string;
   readonly notAfter: number;
   readonly at: number;
+  /** What the proxy had been told then; unknown in journals of older versions. */
+  readonly told?: Told;
 }
 
 export interface NotServed {
   readonly version: string;
   readonly since: number;
   readonly detail: string;
+  /** The row of the roll-back table; none when it was noticed while nothing had changed. */
+  readonly row?: string;
+}
+
+/** What was taken back. It is not tried again before `retries.quarantine` allows it; whatever differs from it is. */
+export interface Quarantine {
+  /** The last version that was taken back. */
+  readonly version: string;
+  /** The row of the roll-back table. */
+  readonly row: string;
+  readonly since: number;
+  readonly detail: string;
+  /** `contents` of the set; null when what was installed was no set that is known. */
+  readonly contents: string | null;
+  /** Fingerprint of the leaf to blame. */
+  readonly leaf: string | null;
+  /** The trust bundle and CRLs to blame, as `clientsOf` names them. */
+  readonly clients: string | null;
+}
+
+/** The command of `beforeSwitch` has succeeded. */
+export interface Announced {
+  readonly fingerprint: string;
+  readonly at: number;
 }
 
 /** Why one kind of work does not get on. */
@@ -106,7 +138,7 @@ export interface Attempts extends Retry {
   readonly error: Failure | null;
 }
 
-export const retryKinds = ["ask", "install", "serve", "report", "trust", "window"] as const;
+export const retryKinds = ["ask", "announce", "install", "quarantine", "serve", "report", "trust", "window"] as const;
 export type RetryKind = (typeof retryKinds)[number];
 
 export interface Journal {
@@ -130,6 +162,11 @@ export interface Journal {
   readonly notServed: NotServed | null;
   /** A quarantined version that there was no way back from. */
   readonly stuck: string | null;
+  readonly quarantine: Quarantine | null;
+  /** The leaf that clients were last told of before a switch. */
+  readonly announced: Announced | null;
+  /** The reload refused the last good set too: what it says of a set means nothing, until it succeeds. */
+  readonly reloadSuspect: boolean;
   readonly retries: Readonly<Record<RetryKind, Attempts>>;
   /** SHA-256 of the token that began this lineage. */
   readonly token: string | null;
@@ -152,7 +189,19 @@ export const blankJournal: Journal = {
   served: null,
   notServed: null,
   stuck: null,
-  retries: { ask: fresh, install: fresh, serve: fresh, report: fresh, trust: fresh, window: fresh },
+  quarantine: null,
+  announced: null,
+  reloadSuspect: false,
+  retries: {
+    ask: fresh,
+    announce: fresh,
+    install: fresh,
+    quarantine: fresh,
+    serve: fresh,
+    report: fresh,
+    trust: fresh,
+    window: fresh,
+  },
   token: null,
 };
 

@@ -2,11 +2,11 @@
 import { createHash } from "node:crypto";
 import type { AgentReport, CertificateReport } from "@newleaf/shared/api";
 import { AppError, type ProblemCode } from "@newleaf/shared/problems";
+import { chooseSet, needsTelling } from "./choice.ts";
 import { type AgentContext, arrow, succeeded, WorkError } from "./context.ts";
-import { needsTelling } from "./decide.ts";
-import { desiredSet } from "./deploy.ts";
 import type { Installed } from "./install/installed.ts";
 import { type Journal, newestLeaf, retryKinds, speakingLeaf } from "./journal.ts";
+import { choiceOf } from "./sets.ts";
 
 const maxMessage = 900;
 
@@ -24,6 +24,7 @@ const dead: ReadonlySet<ProblemCode> = new Set([
  */
 export async function report(context: AgentContext, installed: Installed | null, asNext: boolean): Promise<void> {
   const { journal, credentials, client, clock, view } = context;
+  const { step } = journal.state;
   await arrow(context, "reported", asNext ? { nextUsed: true } : {});
   const leaf = speakingLeaf(journal.state, clock.now());
   if (leaf === null) throw new WorkError("there is no certificate in date to report with");
@@ -39,7 +40,8 @@ export async function report(context: AgentContext, installed: Installed | null,
   view.reportedDigest = digestOf(body);
   const done = succeeded(context, "report");
   if (leaf === journal.state.next) await promote(context, done);
-  else await journal.update({ ...done, ...(journal.state.next === null ? { step: "idle" as const } : {}) });
+  // A report on the way (what comes next, what failed) does not change how far the new leaf is.
+  else await journal.update({ ...done, step: journal.state.next === null ? "idle" : step });
 }
 
 /** Whether the service knows less than this. */
@@ -102,7 +104,7 @@ async function trustInForce(
 ): Promise<Pick<AgentReport, "bundleVersion" | "crls">> {
   if (installed === null) return { bundleVersion: 0, crls: {} };
   const { told } = context.journal.state;
-  const set = await desiredSet(context);
+  const set = chooseSet(await choiceOf(context, installed));
   if (set !== null && told !== null && needsTelling(told, set, context.clock.now())) {
     return { bundleVersion: told.bundleVersion, crls: told.crlNumbers };
   }

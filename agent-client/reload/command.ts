@@ -1,14 +1,17 @@
 import { findProgram, programProblem, runProgram, systemSearchPath } from "./run-program.ts";
 import type { CommandStrategy, ReloadContext, ReloadResult } from "./strategy.ts";
 
-/** Runs the operator's own command; exit code 0 is success. */
+/** What a shell says when there is nothing to run: POSIX, Shell Command Language §2.8.2. */
+const notRun: ReadonlySet<number> = new Set([126, 127]);
+
+/** Runs the operator's own command; exit code 0 is success. Any other is the server's refusal, as far as can be told. */
 export async function reloadByCommand(strategy: CommandStrategy, context: ReloadContext): Promise<ReloadResult> {
-  const { ok, detail } = await runProgram(strategy.argv, {
+  const { ok, detail, exitCode } = await runProgram(strategy.argv, {
     timeoutMs: strategy.timeoutMs,
     searchPath: context.searchPath ?? systemSearchPath,
     signal: context.signal,
   });
-  return { ok, detail };
+  return { ok, detail, refused: !ok && exitCode !== null && !notRun.has(exitCode) };
 }
 
 export function describeCommand(strategy: CommandStrategy): string {

@@ -7,6 +7,8 @@ export interface ProgramOptions {
   readonly timeoutMs: number;
   readonly searchPath: string;
   readonly signal?: AbortSignal | undefined;
+  /** More for its environment; never a secret, because others may read it. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface ProgramResult {
@@ -15,6 +17,8 @@ export interface ProgramResult {
   readonly detail: string;
   /** The first 4 KiB of stdout and stderr together. */
   readonly output: string;
+  /** Null: it did not start, or was ended by a signal. */
+  readonly exitCode: number | null;
 }
 
 /** nginx and haproxy live in /usr/sbin, which is on no normal user's PATH: the search does not depend on who starts the agent. */
@@ -41,7 +45,7 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   const child = spawn(program, args, {
     cwd: "/",
     detached: true,
-    env: childEnvironment(options.searchPath),
+    env: { ...childEnvironment(options.searchPath), ...options.env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const output = collect([child.stdout, child.stderr]);
@@ -55,11 +59,12 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   child.stderr.destroy();
   const said = output.text();
   const how = `${argv.join(" ")} ${failure ?? "ended well"}`;
-  return { ok: failure === null, detail: oneLine(said === "" ? how : `${how}: ${said}`), output: said };
+  const detail = oneLine(said === "" ? how : `${how}: ${said}`);
+  return { ok: failure === null, detail, output: said, exitCode: child.exitCode };
 }
 
 function failed(detail: string): ProgramResult {
-  return { ok: false, detail, output: "" };
+  return { ok: false, detail, output: "", exitCode: null };
 }
 
 /** The absolute path of a program that can be run, or null. A name with a slash must be absolute. */

@@ -85,6 +85,11 @@ export const defaultReloadTimeoutMs = 30_000;
 /** `ok` says that the server was told, not that it listened: only a probe knows that. */
 export interface ReloadResult {
   readonly ok: boolean;
+  /**
+   * With `ok: false`: it was the server that said no, after it had looked at what it should load. Absent: it may as well be that
+   * it could not be told (no such unit, no answer, no such process), which says nothing of the files.
+   */
+  readonly refused?: boolean;
   /** One line for logs and status: what was done, or what went wrong and what to do. */
   readonly detail: string;
 }

@@ -9,12 +9,13 @@ const showTimeoutMs = 5000;
 export async function reloadBySystemd(strategy: SystemdStrategy, context: ReloadContext): Promise<ReloadResult> {
   const wrong = unitProblem(strategy.unit);
   if (wrong !== null) return { ok: false, detail: wrong };
-  const { ok, detail } = await runProgram(["systemctl", "--no-ask-password", "reload", strategy.unit], {
+  const { ok, detail, output } = await runProgram(["systemctl", "--no-ask-password", "reload", strategy.unit], {
     timeoutMs: strategy.timeoutMs,
     searchPath: context.searchPath ?? systemSearchPath,
     signal: context.signal,
   });
-  return { ok, detail };
+  // "Job for nginx.service failed …": ExecReload= ran. Without a job there was no such unit, no systemd, no permission.
+  return { ok, detail, refused: !ok && output.includes("Job for ") };
 }
 
 export function describeSystemd(strategy: SystemdStrategy): string {

@@ -24,6 +24,10 @@ export const anySimulation = fc
       maxLength: retryKinds.length,
     }),
     timers: fc.array(fc.integer({ min: -400 * day, max: 400 * day }), { minLength: 4, maxLength: 4 }),
+    waitMs: fc.constantFrom(null, 0, 60_000, hour),
+    announced: fc.option(fc.integer({ min: -2 * day, max: 2 * day })),
+    condemned: fc.constantFrom("none", "leaf", "clients", "both", "set"),
+    healthy: fc.boolean(),
     seed: fc.integer({ min: 1, max: 2 ** 31 - 1 }),
   })
   .map((given): Simulation => {
@@ -44,6 +48,11 @@ export const anySimulation = fc
       issued: 0,
       versions: 0,
       presented: null,
+      healthy: given.healthy,
+      waitMs: given.waitMs,
+      switchedAt: new Map(),
+      reportedNext: new Set(),
+      disk: new Map(),
       random: randomFrom(given.seed),
     };
     const aged = (age: number | null): HeldLeaf | null => {
@@ -90,6 +99,20 @@ export const anySimulation = fc
     };
     journal.notServed = given.notServed ? { version: "v", since: start, detail: "" } : null;
     journal.stuck = given.stuck ? (sim.installed?.version ?? null) : null;
+    const newest = next ?? current;
+    if (given.announced !== null && newest !== null)
+      journal.announced = { fingerprint: newest.fingerprint, at: start + given.announced };
+    if (given.condemned !== "none") {
+      journal.quarantine = {
+        version: "v-bad",
+        row: "broke",
+        since: start,
+        detail: "",
+        contents: given.condemned === "set" ? `${newest?.fingerprint} 3 40` : null,
+        leaf: given.condemned === "leaf" || given.condemned === "both" ? (newest?.fingerprint ?? null) : null,
+        clients: given.condemned === "clients" || given.condemned === "both" ? "3 ca=40" : null,
+      };
+    }
     journal.retries = Object.fromEntries(
       retryKinds.map((kind, at) => [
         kind,

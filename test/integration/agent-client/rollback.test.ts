@@ -70,8 +70,8 @@ test("a set that breaks the proxy is taken back, the old leaf is served again, a
     assert.ok(next !== null && next.fingerprint !== before, "the new leaf is kept");
     assert.equal(current?.fingerprint, before, "and the agent speaks with the old one");
     assert.equal(notServed, null, "what is installed is served");
-    assert.match(retries.install.error?.message ?? "", /the new set was taken back/);
-    assert.ok(retries.install.notBefore > Date.now() + 1000, "it is not tried again at once");
+    assert.match(retries.quarantine.error?.message ?? "", /the new set was taken back/);
+    assert.ok(retries.quarantine.notBefore > Date.now() + 1000, "it is not tried again at once");
     const known = await service.admin<{ failure?: { message: string } }>("GET", "/v1/identities/gateway-1");
     assert.match(known.failure?.message ?? "", /the new set was taken back/);
 
@@ -80,7 +80,7 @@ test("a set that breaks the proxy is taken back, the old leaf is served again, a
     assert.equal(again.failed, false, host.lines.join(""));
     assert.equal(host.installed(), next.fingerprint, "the same leaf, in a version of its own");
     assert.equal(agent.journal.state.current?.fingerprint, next.fingerprint);
-    assert.equal(agent.journal.state.retries.install.failures, 0);
+    assert.equal(agent.journal.state.retries.quarantine.failures, 0);
   });
 });
 
@@ -188,7 +188,7 @@ test("a set that fails the server's own check is taken back before the proxy hea
     assert.equal(result.failed, true);
     assert.equal(host.installed(), before);
     assert.throws(() => readFileSync(reloaded), { code: "ENOENT" });
-    assert.match(agent.journal.state.retries.install.error?.message ?? "", /test -e/);
+    assert.match(agent.journal.state.retries.quarantine.error?.message ?? "", /test -e/);
   });
 });
 

@@ -2,17 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { renewalPoint } from "@newleaf/shared/renewal-point";
-import {
-  type Action,
-  decide,
-  type Desired,
-  type InstalledNow,
-  needsTelling,
-  paceOf,
-  renewalDue,
-  type World,
-} from "../../../agent-client/decide.ts";
-import { fresh, type HeldLeaf, type Journal, type RetryKind, type Told } from "../../../agent-client/journal.ts";
+import { type Desired, type InstalledNow, needsTelling } from "../../../agent-client/choice.ts";
+import { type Action, decide, renewalDue, type World } from "../../../agent-client/decide.ts";
+import { blankJournal, type HeldLeaf, type Journal, type RetryKind, type Told } from "../../../agent-client/journal.ts";
+import { paceOf } from "../../../agent-client/pace.ts";
 import { held } from "../../support/held-leaf.ts";
 
 const day = 86_400_000;
@@ -36,6 +29,7 @@ const desiredOf = (held: HeldLeaf, change: Partial<Desired> = {}): Desired => ({
   crlNumbers: { ca: 5 },
   revoked: "none",
   refreshAt: start + 7 * day,
+  crlsUntil: start + 14 * day,
   ...change,
 });
 
@@ -70,23 +64,7 @@ const servedOf = (held: HeldLeaf) => ({
   at: start,
 });
 
-const calm: Journal = {
-  format: 1,
-  step: "idle",
-  current: old,
-  next: null,
-  nextUsed: false,
-  window: null,
-  request: null,
-  staging: null,
-  healthyBefore: null,
-  told: toldOf(old),
-  served: servedOf(old),
-  notServed: null,
-  stuck: null,
-  retries: { ask: fresh, install: fresh, serve: fresh, report: fresh, trust: fresh, window: fresh },
-  token: null,
-};
+const calm: Journal = { ...blankJournal, current: old, told: toldOf(old), served: servedOf(old) };
 
 /** All is well on the first day: the old leaf is installed, served and reported. */
 function world(change: Partial<Omit<World, "journal">> = {}, journal: Partial<Journal> = {}): World {
@@ -95,7 +73,10 @@ function world(change: Partial<Omit<World, "journal">> = {}, journal: Partial<Jo
     now,
     journal: { ...calm, ...journal },
     desired: desiredOf(old),
+    fallback: null,
     installed: installedOf(old),
+    revoked: false,
+    beforeSwitch: null,
     canGoBack: false,
     trust: { held: true, outdated: false, checkedAt: now },
     windowCheckedAt: now,
