@@ -8,12 +8,14 @@ import type { AgentConfig, CertificateConfig } from "./config.ts";
 import { type AgentContext, newView } from "./context.ts";
 import { openCredentials } from "./credentials.ts";
 import { followChanges } from "./feed.ts";
+import { finishCopies } from "./install/copies.ts";
 import { type JournalFile, openJournal, readJournal } from "./journal.ts";
 import { takeLock } from "./lock.ts";
 import { createLog, type Log, logWith } from "./log.ts";
 import { type CertificateMetrics, metricsOf, renderMetrics, serveMetrics } from "./metrics.ts";
 import { createReloadDesk } from "./reload/desk.ts";
 import { createServiceClient, type ServiceClient } from "./service-client.ts";
+import { openSystemTrust, type SystemTrustKeeper } from "./system-trust.ts";
 import { openTextfile, type Textfile } from "./textfile.ts";
 import { TrustStore } from "./trust-store.ts";
 import { createWake } from "./wake.ts";
@@ -39,6 +41,8 @@ export interface AgentApp extends AsyncDisposable {
   readonly trust: TrustStore;
   readonly client: ServiceClient;
   readonly log: Log;
+  /** Null when agent.yml does not ask for it. */
+  readonly systemTrust: SystemTrustKeeper | null;
   /** Keeps all certificates, and serves the metrics, until the signal aborts. */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -93,9 +97,12 @@ export async function openAgent(
   const random = overrides.random ?? Math.random;
   const checkpoint = overrides.checkpoint ?? ((): void => {});
   const reload = createReloadDesk({ strategies: chosen.map((certificate) => certificate.reload) });
+  const { systemTrust: settings, state } = config;
+  const systemTrust = settings === null ? null : await openSystemTrust({ settings, state, trust, clock, random, log });
   for (const certificate of chosen) {
     const directory = join(config.state, certificate.name);
     const view = newView();
+    await endCopies(certificate, log);
     agents.push({
       config: certificate,
       journal: watched(await openJournal(directory), textfile),
@@ -119,16 +126,24 @@ export async function openAgent(
     trust,
     client,
     log,
-    run: (signal) => runAll(config, agents, log, { collect, textfile }, signal),
+    systemTrust,
+    run: (signal) => runAll(config, agents, log, { collect, textfile, systemTrust }, signal),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
+}
+
+/** What `run` keeps besides the certificates. */
+interface Surroundings {
+  readonly collect: () => readonly CertificateMetrics[];
+  readonly textfile: Textfile | null;
+  readonly systemTrust: SystemTrustKeeper | null;
 }
 
 async function runAll(
   config: AgentConfig,
   agents: readonly AgentContext[],
   log: Log,
-  { collect, textfile }: { collect: () => readonly CertificateMetrics[]; textfile: Textfile | null },
+  { collect, textfile, systemTrust }: Surroundings,
   signal: AbortSignal,
 ): Promise<void> {
   await using stack = new AsyncDisposableStack();
@@ -144,8 +159,18 @@ async function runAll(
   }
   log.info("ready", { certificates: agents.length, server: config.server, pid: process.pid });
   const work = agents.flatMap((agent) => [runAgent(agent, signal), followChanges(agent, signal)]);
-  await Promise.all([...work, ...(textfile === null ? [] : [textfile.keepFresh(signal)])]);
+  await Promise.all([...work, textfile?.keepFresh(signal), systemTrust?.run(signal)]);
   log.info("stopped");
+}
+
+/** What a crash left half copied is made whole before anything else: a server may start at any moment. */
+async function endCopies({ name, target }: CertificateConfig, log: Log): Promise<void> {
+  try {
+    if (await finishCopies(target)) log.warn("copies-finished", { certificate: name });
+  } catch (error) {
+    // The loop finds the same, and says it with a time to try again.
+    log.error("copies-unfinished", { certificate: name, why: (error as Error).message });
+  }
 }
 
 /** Whatever changes for a certificate goes through its journal. */

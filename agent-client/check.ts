@@ -6,13 +6,18 @@ import { fingerprint } from "@newleaf/shared/fingerprint";
 import { BundleError, readRoots } from "./bundle.ts";
 import type { AgentConfig, CertificateConfig } from "./config.ts";
 import { explain } from "./context.ts";
+import { copyProblem, inspectCopies } from "./install/copies.ts";
 import { inspectLinks, linkProblem } from "./install/links.ts";
+import { readRecipe } from "./install/outputs.ts";
 import { impassableDirectory, resolveOwner } from "./install/owner.ts";
+import type { Target } from "./install/target.ts";
 import { lockHolder } from "./lock.ts";
 import { probeOnce } from "./probe.ts";
 import { validateCheck } from "./reload/check.ts";
+import { validateProgram } from "./reload/command.ts";
 import { describe, validate } from "./reload/strategy.ts";
 import { createServiceClient } from "./service-client.ts";
+import type { SystemTrust } from "./system-trust.ts";
 import { readTrust } from "./trust-store.ts";
 
 export interface Finding {
@@ -31,6 +36,7 @@ const fail = (what: string): Finding => ({ level: "fail", what });
 export async function* runChecks(config: AgentConfig, clock: Clock): AsyncGenerator<Finding> {
   yield ok("the configuration has no unknown keys and no impossible values");
   yield await checkState(config.state);
+  if (config.systemTrust !== null) yield* checkSystemTrust(config.systemTrust);
   yield* checkService(config, clock);
   for (const certificate of config.certificates) {
     for await (const finding of checkCertificate(certificate))
@@ -54,6 +60,15 @@ async function checkState(state: string): Promise<Finding> {
       ? ok(`state directory ${state} will be made`)
       : fail(`state directory ${state} cannot be made: ${parent} is not writable`);
   }
+}
+
+async function* checkSystemTrust({ directory, command }: SystemTrust): AsyncGenerator<Finding> {
+  yield (await canWrite(directory))
+    ? ok(`systemTrust: ${directory}`)
+    : fail(
+        `systemTrust: ${directory} is not there or not writable: install ca-certificates, and run the agent as root`,
+      );
+  for (const problem of await validateProgram(command, {})) yield fail(`systemTrust: ${problem}`);
 }
 
 async function* checkService(config: AgentConfig, clock: Clock): AsyncGenerator<Finding> {
@@ -139,14 +154,7 @@ async function* checkCertificate(certificate: CertificateConfig): AsyncGenerator
   } catch (error) {
     yield fail(explain(error).message);
   }
-  try {
-    for (const report of await inspectLinks(target)) {
-      const problem = linkProblem(report, { adopt: false });
-      yield problem === null ? ok(`link ${report.path}`) : fail(problem);
-    }
-  } catch (error) {
-    yield fail(explain(error).message);
-  }
+  yield* checkOutputs(target);
   const how = `reload (${describe(certificate.reload)})`;
   const reloadProblems = await validate(certificate.reload, { target });
   for (const problem of reloadProblems) yield fail(`${how}: ${problem}`);
@@ -164,6 +172,24 @@ async function* checkCertificate(certificate: CertificateConfig): AsyncGenerator
     yield "error" in answer
       ? warn(`probe ${answer.error}`)
       : ok(`probe ${probe.connect} presents ${answer.fingerprint}`);
+  }
+}
+
+async function* checkOutputs(target: Target): AsyncGenerator<Finding> {
+  try {
+    for (const report of await inspectLinks(target)) {
+      const problem = linkProblem(report, { adopt: false });
+      yield problem === null ? ok(`link ${report.path}`) : fail(problem);
+    }
+    for (const report of await inspectCopies(target)) {
+      const problem = copyProblem(report, { adopt: false });
+      yield problem === null ? ok(`copy ${report.path}`) : fail(problem);
+    }
+    await readRecipe(target);
+    for (const { from, name } of target.templates ?? []) yield ok(`template ${from} for ${name}`);
+    if (target.stores !== undefined) yield ok(`passphrase file ${target.stores.passphraseFile}`);
+  } catch (error) {
+    yield fail(explain(error).message);
   }
 }
 

@@ -51,7 +51,14 @@ export async function enrollCommand(
     const code = await enrollOne(app, agent, options, terminal, signal);
     if (code !== 0) worst = code;
   }
-  return worst;
+  return (await renewSystemTrust(app, terminal)) ? worst : 1;
+}
+
+/** What `systemTrust` asks for, once; false when it failed. */
+async function renewSystemTrust({ systemTrust }: AgentApp, terminal: Terminal): Promise<boolean> {
+  if (systemTrust === null || (await systemTrust.sync({ now: true }))) return true;
+  terminal.error(`systemTrust: ${systemTrust.failure?.message}\n`);
+  return false;
 }
 
 async function enrollOne(
@@ -162,7 +169,7 @@ export async function renewCommand(
     const code = finish(agent, await passOnce(agent, { force: options.force }, signal), terminal);
     if (code !== 0) worst = code;
   }
-  return worst;
+  return (await renewSystemTrust(app, terminal)) ? worst : 1;
 }
 
 /** What a pass came to, in a line or two. */

@@ -4,6 +4,7 @@ import { isFingerprint } from "@newleaf/shared/fingerprint";
 import { parse } from "yaml";
 import { type CertificateConfig, readCertificate } from "./config-certificate.ts";
 import { openSection, readPath, type Section } from "./config-section.ts";
+import { readSystemTrustSettings, type SystemTrust } from "./system-trust.ts";
 
 export type { CertificateConfig } from "./config-certificate.ts";
 export type { ProbeConfig } from "./config-probe.ts";
@@ -32,6 +33,8 @@ export interface AgentConfig {
   readonly metrics: Address | null;
   /** File for node_exporter's textfile collector; null is none. */
   readonly textfile: string | null;
+  /** The system's own trust store gets the bundle's roots; null: it does not. */
+  readonly systemTrust: SystemTrust | null;
   readonly certificates: readonly CertificateConfig[];
 }
 
@@ -75,7 +78,8 @@ export function parseConfig(text: string, file: string): AgentConfig {
   return deepFreeze(config);
 }
 
-const keys = ["server", "enrollment", "roots", "rootFingerprint", "state", "metrics", "textfile", "certificates"];
+const addressKeys = ["server", "enrollment", "metrics"];
+const keys = [...addressKeys, "roots", "rootFingerprint", "state", "textfile", "systemTrust", "certificates"];
 
 function readAgent(tree: unknown, problems: string[]): AgentConfig | null {
   const section = openSection(tree, "", keys, problems);
@@ -94,6 +98,7 @@ function readAgent(tree: unknown, problems: string[]): AgentConfig | null {
     state: section.has("state") ? readPath(section, "state") : defaultState,
     metrics: readAddress(section, "metrics"),
     textfile: readTextfile(section),
+    systemTrust: readSystemTrustSettings(section, problems),
     certificates: readCertificates(section, problems),
   };
 }

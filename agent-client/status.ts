@@ -8,6 +8,7 @@ import { type Journal, newestLeaf, readJournal, retryKinds } from "./journal.ts"
 import { lockHolder } from "./lock.ts";
 import { probeOnce } from "./probe.ts";
 import { describe } from "./reload/strategy.ts";
+import { readSystemTrust } from "./system-trust.ts";
 import { readTrust, type Trust } from "./trust-store.ts";
 
 const probeTimeoutMs = 3000;
@@ -61,6 +62,13 @@ export interface AgentStatus {
   readonly running: string | null;
   readonly clock: string;
   readonly bundleVersion: number;
+  /** The roots in the system's own store; null when agent.yml does not ask for it. */
+  readonly systemTrust: {
+    readonly directory: string;
+    /** False until the command has taken in what the bundle holds, as far as the agent knows. */
+    readonly done: boolean;
+    readonly failure: { readonly message: string; readonly at: string; readonly retryAt: string } | null;
+  } | null;
   readonly crls: readonly { readonly issuer: string; readonly number: number; readonly nextUpdate: string }[];
   readonly certificates: readonly CertificateStatus[];
 }
@@ -72,6 +80,7 @@ export async function readStatus(config: AgentConfig, now: number): Promise<Agen
     running: await lockHolder(config.state).catch(() => null),
     clock: iso(now),
     bundleVersion: trust.version,
+    systemTrust: await systemTrustOf(config),
     crls: crlsOf(trust),
     certificates: await Promise.all(config.certificates.map((certificate) => readOne(config, certificate, now))),
   };
@@ -178,6 +187,24 @@ function failuresOf(journal: Journal, now: number): CertificateStatus["failures"
   });
 }
 
+async function systemTrustOf({ systemTrust, state }: AgentConfig): Promise<AgentStatus["systemTrust"]> {
+  if (systemTrust === null) return null;
+  const record = await readSystemTrust(state);
+  const failure = record?.failure ?? null;
+  return {
+    directory: systemTrust.directory,
+    done: record !== null && record.taken !== null && record.directory === systemTrust.directory,
+    failure:
+      failure === null ? null : { message: failure.message, at: iso(failure.at), retryAt: iso(failure.notBefore) },
+  };
+}
+
+function systemTrustLine({ directory, done, failure }: NonNullable<AgentStatus["systemTrust"]>): string {
+  const how = done ? "has the roots of the bundle" : "has not taken in the roots yet";
+  const trouble = failure === null ? "" : `; FAILED at ${failure.at}: ${failure.message}; again at ${failure.retryAt}`;
+  return `system trust store (${directory}) ${how}${trouble}`;
+}
+
 function crlsOf(trust: Trust): AgentStatus["crls"] {
   return [...trust.crls].map(([issuer, crl]) => ({ issuer, number: crl.number, nextUpdate: iso(crl.nextUpdate) }));
 }
@@ -207,6 +234,7 @@ export function formatStatus(status: AgentStatus): string {
   }
   const crls = status.crls.map((crl) => `${crl.issuer} number ${crl.number} until ${crl.nextUpdate}`);
   lines.push("", `trust bundle ${status.bundleVersion}; CRLs: ${crls.length === 0 ? "none" : crls.join(", ")}`);
+  if (status.systemTrust !== null) lines.push(systemTrustLine(status.systemTrust));
   return `${lines.join("\n")}\n`;
 }
 
