@@ -11,6 +11,7 @@ const packageOf: Readonly<Record<string, string>> = {
   psql: "postgresql-client",
   promtool: "prometheus",
   "redis-cli": "redis-tools",
+  "update-ca-certificates": "ca-certificates",
 };
 
 /** nginx and haproxy live in /usr/sbin, which is not on a normal user's PATH, and PostgreSQL's server on nobody's. */

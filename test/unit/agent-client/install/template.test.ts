@@ -13,11 +13,10 @@ import {
   renderTemplate,
 } from "../../../../agent-client/install/template.ts";
 import { makeMaterial } from "../../../support/material.ts";
-import { findProgram, needs } from "../../../support/programs.ts";
+import { needs } from "../../../support/programs.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 import { makeTestCa } from "../../../support/test-ca.ts";
 
-const noToml = findProgram("python3") === null ? "needs python3 (its tomllib): apt-get install python3" : false;
 
 describe("templates", { skip: needs("openssl") }, () => {
   const material = makeMaterial(makeTestCa(temporaryDirectory("template")));
@@ -50,7 +49,7 @@ describe("templates", { skip: needs("openssl") }, () => {
     assert.deepEqual(parse(render(`crl: "{{crl.pem|json}}"\nend: true\n`)), { crl: pem("crl.pem"), end: true });
   });
 
-  it("gives TOML what it can read", { skip: noToml }, () => {
+  it("gives TOML what it can read", { skip: needs("python3") }, () => {
     const text = render(
       '[gateway.tls]\ncert = "{{ fullchain.pem | json }}"\nkey = """\n{{ key.pem }}\n"""\ndir = "{{ directory | json }}"\n',
     );
