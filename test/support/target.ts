@@ -4,23 +4,24 @@
  * started again from what is on disk. What was measured is a row of the table in docs/gateways/README.md.
  */
 import assert from "node:assert/strict";
-import { generateKeyPairSync } from "node:crypto";
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { passOnce } from "../../agent-client/agent.ts";
 import type { AgentContext } from "../../agent-client/context.ts";
 import { resolveOwner } from "../../agent-client/install/owner.ts";
-import { probeOnce, type StartTls } from "../../agent-client/probe.ts";
+import type { StartTls } from "../../agent-client/probe.ts";
 import { enroll } from "../../agent-client/request.ts";
 import { runInBackground, type TestHost, testHost, until } from "./agent.ts";
 import { credentials, enrolled, use } from "./agent-client.ts";
 import { type Backend, startBackend } from "./backend.ts";
+import { type Hand, operatorsHand } from "./operators-hand.ts";
 import { freePort } from "./processes.ts";
 import { startService, type TestService } from "./service.ts";
-import { startTraffic, type Traffic, type TrafficReport } from "./traffic.ts";
+import { dialogues, isAdmitted, presented, targetName, watchHandshakes } from "./target-handshakes.ts";
+import { startTraffic, type TrafficReport } from "./traffic.ts";
 
-export const targetName = "gateway.claw.internal";
+export { targetName } from "./target-handshakes.ts";
 
 /** Every file a server of these tests may want; `combined.pem` holds the key too. */
 const files = ["key.pem", "fullchain.pem", "ca.pem", "crl.pem", "combined.pem"];
@@ -58,6 +59,8 @@ export interface TargetSpec {
   readonly traffic: "http" | "handshake";
   /** False for servers that are run without client certificates. */
   readonly clientCertificates: boolean;
+  /** Whether it checks client certificates against crl.pem; left out: not looked at. */
+  readonly readsCrl?: boolean;
   readonly startTls?: StartTls;
   /** `keeps-old`: new handshakes get the old leaf throughout. `breaks`: they fail until the agent has undone it. */
   readonly onBadSet: "keeps-old" | "breaks";
@@ -87,6 +90,8 @@ export interface TargetRow {
   /** Null for servers that do not speak HTTP. */
   readonly kept: { readonly requests: number; readonly resets: number } | null;
   readonly webSockets: { readonly opened: number; readonly cut: number } | null;
+  /** From the revocation of a client until the server refused it; null where that was not looked at, or is let in for want of a CRL. */
+  readonly revokedRefusedSeconds: number | null;
   /** How long fresh handshakes failed because of the bad set, at the longest. */
   readonly badSetDownSeconds: number;
 }
@@ -113,6 +118,7 @@ export async function proveTarget(spec: TargetSpec): Promise<TargetRow> {
     await until("the first leaf is in force", () => agent.journal.state.current?.generation === 1 && isQuiet(agent));
 
     const { seconds, report } = await renewUnderTraffic(spec, story);
+    const revokedRefusedSeconds = spec.readsCrl === undefined ? null : await revokes(spec, story);
     await spec.also?.(story);
     const badSetDownSeconds = await survivesBadSet(spec, story, hand);
     await running[Symbol.asyncDispose]();
@@ -122,7 +128,7 @@ export async function proveTarget(spec: TargetSpec): Promise<TargetRow> {
     server = null;
     server = await spec.start(place);
     assert.equal(await presented(spec, place), onDisk, "started again from the files on disk");
-    const row = rowOf(spec, { seconds, report, badSetDownSeconds });
+    const row = rowOf(spec, report, { seconds, revokedRefusedSeconds, badSetDownSeconds });
     keepRow(row);
     return row;
   } catch (error) {
@@ -208,36 +214,6 @@ async function renewUnderTraffic(
   return { seconds, report };
 }
 
-/** Handshakes after a dialogue in clear, one after the other. */
-function dialogues(spec: TargetSpec, place: Place): Pick<Traffic, "stop"> {
-  const failed: string[] = [];
-  const shown = new Map<string, { firstSeenAt: number; lastSeenAt: number }>();
-  let made = 0;
-  let over = false;
-  const running = (async () => {
-    while (!over) {
-      const begun = Date.now();
-      const leaf = await presented(spec, place);
-      made += 1;
-      if (leaf === null) failed.push(new Date(begun).toISOString());
-      else shown.set(leaf, { firstSeenAt: shown.get(leaf)?.firstSeenAt ?? Date.now(), lastSeenAt: begun });
-      await sleep(10);
-    }
-  })();
-  return {
-    async stop() {
-      over = true;
-      await running;
-      return {
-        newConnections: { made, failed },
-        kept: { requests: 0, resets: 0, failed: [] },
-        webSockets: { opened: 0, cut: 0 },
-        presented: [...shown].map(([leaf, times]) => ({ fingerprint: leaf, ...times })),
-      };
-    },
-  };
-}
-
 async function renewOnce(spec: TargetSpec, host: TestHost, agent: AgentContext, place: Place): Promise<number> {
   const { generation = 0 } = agent.journal.state.current ?? {};
   const from = host.lines.length;
@@ -255,6 +231,29 @@ async function renewOnce(spec: TargetSpec, host: TestHost, agent: AgentContext, 
     return Date.parse(line.split(" ")[0] ?? "");
   };
   return (at("served") - at("renewed")) / 1000;
+}
+
+/** A client is revoked; the server that reads CRLs refuses it, without anybody's hand. @returns after how many seconds */
+async function revokes(spec: TargetSpec, { service, host, place }: TargetStory): Promise<number | null> {
+  const [good, bad] = [await enrolled(service, "client-2"), await enrolled(service, "client-3")];
+  await until(
+    "both clients are let in",
+    async () => (await isAdmitted(spec, service, place, bad)) && isAdmitted(spec, service, place, good),
+  );
+  const revokedAt = performance.now();
+  const lines = host.lines.length;
+  await service.admin("POST", "/v1/revocations", { serial: bad.answer.serial, reason: "keyCompromise" });
+  if (spec.readsCrl === false) {
+    await until("the agent has the CRL", () => host.lines.slice(lines).some((line) => line.includes(" crl-accepted ")));
+    await sleep(2000);
+    assert.ok(await isAdmitted(spec, service, place, bad), "a server that reads no CRL lets a revoked client in");
+    return null;
+  }
+  await until("the revoked client is refused", async () => !(await isAdmitted(spec, service, place, bad)), 15_000);
+  const seconds = (performance.now() - revokedAt) / 1000;
+  await until("the server has done with its reload", async () => isAdmitted(spec, service, place, good));
+  assert.equal(await isAdmitted(spec, service, place, bad), false, "and stays refused");
+  return seconds;
 }
 
 /** The agent undoes it, whether the server kept the old leaf or broke. @returns seconds without a good handshake at a stretch */
@@ -296,75 +295,10 @@ function isPair(host: TestHost): boolean {
   }
 }
 
-interface Hand {
-  armed: boolean;
-  readonly broke: boolean;
-  checkpoint(name: string): void;
-}
-
-/** Puts another key beside the certificate: once, after the agent's last look at the files and before the server reads them. */
-function operatorsHand(host: TestHost): Hand {
-  let broke = false;
-  const hand: Hand = {
-    armed: false,
-    get broke() {
-      return broke;
-    },
-    checkpoint(name) {
-      if (!hand.armed || name !== "reloaded") return;
-      hand.armed = false;
-      const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-      const key = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
-      for (const name of ["key.pem", "combined.pem"]) {
-        const path = join(host.current, name);
-        const text = readFileSync(path, "utf8");
-        writeFileSync(path, text.replace(/-----BEGIN PRIVATE KEY-----[^]*?-----END PRIVATE KEY-----\n/, key));
-      }
-      broke = true;
-    },
-  };
-  return hand;
-}
-
-/** One handshake after the other until stopped. */
-function watchHandshakes(spec: TargetSpec, place: Place) {
-  const seen = new Set<string>();
-  let over = false;
-  let down = 0;
-  let goodAt = performance.now();
-  const watching = (async () => {
-    while (!over) {
-      const leaf = await presented(spec, place);
-      if (leaf === null) down = Math.max(down, performance.now() - goodAt);
-      else {
-        seen.add(leaf);
-        goodAt = performance.now();
-      }
-      await sleep(20);
-    }
-  })();
-  const stop = async () => {
-    over = true;
-    await watching;
-    return { seen: [...seen], downSeconds: down / 1000 };
-  };
-  return { stop, [Symbol.asyncDispose]: async () => void (await stop()) };
-}
-
-/** Fingerprint of the leaf that a fresh handshake shows; null when there is none. */
-async function presented(spec: TargetSpec, { port }: Place): Promise<string | null> {
-  const probe = { connect: `127.0.0.1:${port}`, serverName: targetName, timeoutMs: 2000 };
-  const answer = await probeOnce(spec.startTls === undefined ? probe : { ...probe, startTls: spec.startTls });
-  return "fingerprint" in answer ? answer.fingerprint : null;
-}
-
 function rowOf(
   spec: TargetSpec,
-  {
-    seconds,
-    report,
-    badSetDownSeconds,
-  }: { seconds: readonly number[]; report: TrafficReport; badSetDownSeconds: number },
+  report: TrafficReport,
+  measured: Pick<TargetRow, "seconds" | "revokedRefusedSeconds" | "badSetDownSeconds">,
 ): TargetRow {
   const { target, how, version } = spec;
   const { newConnections, kept, webSockets } = report;
@@ -373,12 +307,11 @@ function rowOf(
     target,
     how,
     version,
-    seconds,
+    ...measured,
     // Visitors that keep a connection begin with a new one, and again after each reset.
     newConnections: { made: newConnections.made, failed: newConnections.failed.length + kept.failed.length },
     kept: isHttp ? { requests: kept.requests, resets: kept.resets } : null,
     webSockets: isHttp ? webSockets : null,
-    badSetDownSeconds,
   };
 }
 

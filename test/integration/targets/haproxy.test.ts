@@ -16,6 +16,7 @@ test(
       version: versionOf(["haproxy", "-v"], /version (\d[\d.]*\d)/),
       traffic: "http",
       clientCertificates: true,
+      readsCrl: true,
       onBadSet: "keeps-old",
       start: (place) => {
         const config = join(place.dir, "haproxy.cfg");

@@ -16,6 +16,7 @@ test(
       version: versionOf(["hitch", "--version"], /hitch (\S+)/),
       traffic: "http",
       clientCertificates: true,
+      readsCrl: false,
       onBadSet: "keeps-old",
       start: (place) => {
         const config = join(place.dir, "hitch.conf");

@@ -17,6 +17,7 @@ test(
       version: versionOf(["mosquitto", "-h"], /mosquitto version (\S+)/),
       traffic: "handshake",
       clientCertificates: true,
+      readsCrl: true,
       onBadSet: "breaks",
       // Reads the files again after it has dropped root.
       ...(isRoot ? { owner: "mosquitto" } : {}),

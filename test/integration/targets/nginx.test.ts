@@ -17,6 +17,7 @@ test(
       version: versionOf(["nginx", "-v"], /nginx\/(\S+)/),
       traffic: "http",
       clientCertificates: true,
+      readsCrl: true,
       onBadSet: "keeps-old",
       start: (place) => {
         const config = join(place.dir, "nginx.conf");

@@ -16,6 +16,7 @@ test(
       version: versionOf(["stunnel4", "-version"], /stunnel (\S+)/),
       traffic: "http",
       clientCertificates: true,
+      readsCrl: true,
       onBadSet: "keeps-old",
       // With setuid it starts as root, but reads the files of the next set as that user.
       ...(isRoot ? { owner: "stunnel4" } : {}),
