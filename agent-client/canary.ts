@@ -128,7 +128,7 @@ async function keepsOut(probe: ProbeTarget, who: CanaryFiles, options: CanaryOpt
   }
   if (!options.isRevoked(serial)) {
     return unproved(
-      `canary: ${name} is not on the CRLs installed here, so it proves nothing: newleaf cert revoke --serial ${serial}, and have crl.pem among files`,
+      `canary: ${name} is not on the CRLs the server was given, so it proves nothing: newleaf cert revoke --serial ${serial}, and have crl.pem among files`,
     );
   }
   const seen = await visitUntil(probe, client, options, isOut);

@@ -10,7 +10,7 @@ import { startServer } from "./reload/start.ts";
 import { runProgram, systemSearchPath } from "./reload/run-program.ts";
 import { type Aftermath, judge, type Row, type Sight, worstOf } from "./rollback.ts";
 import { changeOf, choiceOf, prepare, toldOf } from "./sets.ts";
-import { healthyNow, probeAll, wrongNow } from "./sight.ts";
+import { areCanariesDue, healthyNow, probeAll, wrongNow } from "./sight.ts";
 import { aftermathOf, takeBack, tellServer } from "./way-back.ts";
 
 /**
@@ -176,9 +176,13 @@ async function keep(context: AgentContext, installed: Installed, row: Row, detai
 export async function look(context: AgentContext, installed: Installed, signal: AbortSignal): Promise<void> {
   const { journal, clock, view, log } = context;
   view.lookedAt = clock.now();
-  if ((await wrongNow(context, installed.fingerprint)) === null) return;
-  const { sight, verdict } = worstOf(await probeAll(context, installed.fingerprint, signal));
+  if ((await wrongNow(context, installed.fingerprint)) === null && !areCanariesDue(context)) return;
+  const verdicts = await probeAll(context, installed.fingerprint, signal);
   signal.throwIfAborted();
+  // A server that is served and turned ill later has another trouble than its certificate.
+  const ill = verdicts.filter(({ outcome }) => outcome === "unhealthy");
+  for (const { detail } of ill) log.warn("unhealthy", { why: detail });
+  const { sight, verdict } = worstOf(verdicts.filter((one) => !ill.includes(one)));
   if (sight === "served" || verdict === null) return;
   log.error("not-served", { version: installed.version, why: verdict.detail });
   // Not the new set's doing: there is nothing to go back from.

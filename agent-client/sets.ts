@@ -58,7 +58,7 @@ async function setOf(
     notAfter: leaf.notAfter,
     bundleVersion: trust.trust.version,
     crlNumbers,
-    revoked: digest(crls.map(([id, crl]) => `${id} ${crl.revoked}`).toSorted((a, b) => (a < b ? -1 : 1))),
+    revoked: revokedBy(crls),
     refreshAt: Math.min(...crls.map(([, crl]) => (crl.thisUpdate + crl.nextUpdate) / 2), Number.MAX_SAFE_INTEGER),
     crlsUntil: Math.min(...crls.map(([, crl]) => crl.nextUpdate), Number.MAX_SAFE_INTEGER),
     ...(made === undefined ? {} : { recipe: made }),
@@ -166,6 +166,11 @@ export function toldOf(installed: Installed, set: Desired | null, before: Told |
     ...(known?.crlsUntil === undefined ? {} : { crlsUntil: known.crlsUntil }),
     ...(recipe === undefined ? {} : { recipe }),
   };
+}
+
+/** Digest of what these CRLs (by the id of their CA) revoke; fresher ones that revoke the same have the same. */
+export function revokedBy(crls: Iterable<readonly [string, { readonly revoked: string }]>): string {
+  return digest([...crls].map(([id, crl]) => `${id} ${crl.revoked}`).toSorted((a, b) => (a < b ? -1 : 1)));
 }
 
 function digest(value: unknown): string {

@@ -2,12 +2,17 @@
 import type { ServedReport } from "@newleaf/shared/api";
 import type { AgentContext } from "./context.ts";
 import { speakerOf } from "./context.ts";
+import { newestLeaf } from "./journal.ts";
+import { paceOf } from "./pace.ts";
 import { type Expectation, probeOnce, probeServed, type ProbeVerdict } from "./probe.ts";
+import { revokedBy } from "./sets.ts";
 
 /** A look before and between: longer answers count as none. */
 const lookTimeoutMs = 3000;
 /** Before the switch one good answer is enough. */
 const atOnce = { handshakes: 1, overMs: 0, everyMs: 100 };
+/** Canaries come with every so many looks: each is a line in the server's log. */
+const looksPerCanary = 3;
 
 /** One handshake for each probe; null when all show the expected leaf, else what is wrong. */
 export async function wrongNow(context: AgentContext, expected: string): Promise<string | null> {
@@ -42,7 +47,26 @@ export async function probeAll(
     if (fingerprint === null || probe === undefined) return [];
     return [{ address: probe.connect, serverName: probe.serverName, fingerprint, at: new Date(at).toISOString() }];
   });
+  noteCanaries(context, verdicts);
   return verdicts;
+}
+
+/** It is time to see again whether the proxy lets the right clients in. */
+export function areCanariesDue({ config, view, journal, clock }: AgentContext): boolean {
+  if (config.probes.every((probe) => probe.canary === undefined)) return false;
+  const since = view.canariesAt === null ? Number.POSITIVE_INFINITY : clock.now() - view.canariesAt;
+  // Sent in the future: the clock has stepped back.
+  return since < 0 || since >= looksPerCanary * paceOf(newestLeaf(journal.state), view.feedAlive).look;
+}
+
+function noteCanaries({ config, view, clock, log }: AgentContext, verdicts: readonly ProbeVerdict[]): void {
+  const seen = verdicts.flatMap(({ canary }) => (canary === undefined ? [] : [canary]));
+  // Handshakes that fail come to no canary: what was known is not known any more.
+  if (config.probes.some((probe) => probe.canary !== undefined)) view.canariesAt = clock.now();
+  const known = view.canaries.flatMap((canary) => canary.warnings);
+  const fresh = seen.flatMap((canary) => canary.warnings).filter((warning) => !known.includes(warning));
+  for (const why of fresh) log.warn("canary-proves-nothing", { why });
+  view.canaries = seen;
 }
 
 /**
@@ -71,6 +95,7 @@ async function expectationOf(context: AgentContext, expected: string, signal: Ab
     roots: trust.trust.roots,
     signal,
     client: (await speakerOf(context).catch(() => null))?.pem ?? null,
-    isRevoked: (serial) => trust.isRevoked(serial),
+    // What the service has revoked since is not the proxy's fault.
+    isRevoked: (serial) => journal.state.told?.revoked === revokedBy(trust.trust.crls) && trust.isRevoked(serial),
   };
 }
