@@ -8,7 +8,6 @@ import { basename, dirname, join } from "node:path";
 import { createSecureContext, type SecureContextOptions } from "node:tls";
 import { pemDecode, pemEncode } from "@newleaf/shared/pem";
 import type { StandInPlan } from "./stand-in.ts";
-import { certificatePem, keyPem, makeRoot } from "./test-ca.ts";
 import { startTicks } from "./web-socket-ticks.ts";
 
 const plan = JSON.parse(process.argv[2] ?? "") as StandInPlan;
@@ -21,8 +20,10 @@ const say = (line: string): void => void process.stdout.write(`${new Date().toIS
 /** What a start reads and a reload does not. */
 const atStart = { ca: plan.ca === null ? null : readFileSync(plan.ca, "utf8") };
 
+let lacksCertificate = false;
+
 const server = createServer(
-  { ...load(), requestCert: plan.ca !== null, rejectUnauthorized: plan.ca !== null },
+  { ...load(), requestCert: plan.ca !== null, rejectUnauthorized: plan.ca !== null, SNICallback: strictly },
   (call, answer) => {
     call.resume();
     const isHealth = call.url === "/health" || call.url === "/healthz";
@@ -34,6 +35,8 @@ server.keepAliveTimeout = 0;
 server.on("upgrade", startTicks);
 server.on("tlsClientError", () => undefined);
 server.listen(plan.port, "127.0.0.1", () => say("listening"));
+// Node calls its main thread by a name of its own.
+if (plan.takes === "hup") process.title = basename(process.execPath);
 const takes = { "watch-files": watchFiles, "watched-directory": watchDirectory, "dynamic-file": watchDynamicFile, hup };
 takes[plan.takes]();
 
@@ -70,18 +73,20 @@ function watchDirectory(): void {
   });
 }
 
-/** Traefik: its dynamic configuration only, which is read with the files it names; a pair it cannot load is left out. */
+/**
+ * Traefik: its dynamic configuration only, which is read with the files it names. A pair it cannot load is left out, and with
+ * `sniStrict` nobody gets a handshake for a name without a certificate.
+ */
 function watchDynamicFile(): void {
-  const { certificate, key } = makeRoot(dirname(plan.watched), "default certificate");
-  const own = { cert: certificatePem(certificate), key: keyPem(key) };
   watch(dirname(plan.watched), (_event, name) => {
     if (name !== basename(plan.watched) || !existsSync(plan.watched)) return;
     try {
       server.setSecureContext(load());
+      lacksCertificate = false;
       say("configuration loaded");
     } catch (error) {
-      server.setSecureContext(load(own));
-      say(`unable to append certificate to store, serving the default certificate: ${(error as Error).message}`);
+      lacksCertificate = true;
+      say(`unable to append certificate to store: ${(error as Error).message}`);
     }
   });
 }
@@ -98,12 +103,17 @@ function hup(): void {
   });
 }
 
+function strictly(_name: string, done: (error: Error | null) => void): void {
+  done(lacksCertificate ? new Error("strict SNI: no certificate for this name") : null);
+}
+
 /** @throws Error for a pair that does not fit */
-function load(pair?: Pick<SecureContextOptions, "cert" | "key">): SecureContextOptions {
+function load(): SecureContextOptions {
   const isHup = plan.takes === "hup";
   const ca = plan.ca === null ? null : isHup ? atStart.ca : readFileSync(plan.ca, "utf8");
   const options: SecureContextOptions = {
-    ...(pair ?? { cert: read(plan.certificate), key: read(plan.key) }),
+    cert: read(plan.certificate),
+    key: read(plan.key),
     ...(ca === null ? {} : { ca }),
     // One CRL each: of a text with several Node reads the first.
     ...(plan.crl === null ? {} : { crl: crlsOf(plan.crl) }),

@@ -12,7 +12,7 @@ export interface StandInPlan {
   /**
    * `watch-files`: OpenClaw, polls the files; a pair that does not fit leaves the old one. `watched-directory`: Envoy, looks again when
    * something is moved into `watched`. `dynamic-file`: Traefik, looks again when the file `watched` is written; a pair that does not fit
-   * leaves it with a certificate of its own. `hup`: Vault, reads certificate and key at SIGHUP, the CAs only as it starts.
+   * leaves it without a certificate. `hup`: Vault, reads certificate and key at SIGHUP, the CAs only as it starts.
    */
   readonly takes: "watch-files" | "watched-directory" | "dynamic-file" | "hup";
   readonly certificate: string;
