@@ -24,7 +24,7 @@ export interface HaproxyStrategy {
   readonly socket: string;
   /** Null only where neither CA file nor CRL is kept: those need a reload now and then. */
   readonly reload: SystemdStrategy | SignalStrategy | MasterReload | null;
-  /** The files' names in haproxy.cfg; null: where `current` and `links` have them. */
+  /** The files' names in haproxy.cfg; null: where `current`, `links` and `copies` have them. */
   readonly certificate: string | null;
   readonly caFile: string | null;
   readonly crlFile: string | null;
@@ -244,8 +244,8 @@ function namesOf(strategy: HaproxyStrategy, target: Target, kind: Kind): readonl
     "crl-file": [strategy.crlFile, "crl.pem"] as const,
   }[kind];
   if (chosen !== null) return [chosen];
-  const links = Object.entries(target.links).filter(([, linked]) => linked === file);
-  return [join(currentLink(target), file), ...links.map(([path]) => path)].filter(isSpeakable);
+  const fixed = Object.entries({ ...target.links, ...target.copies }).filter(([, name]) => name === file);
+  return [join(currentLink(target), file), ...fixed.map(([path]) => path)].filter(isSpeakable);
 }
 
 async function known(

@@ -94,13 +94,6 @@ test("an unknown key is an error that names the key and the nearest known one", 
   );
 });
 
-test("options of servers that are not built yet are unknown, not ignored", () => {
-  for (const reload of ["{ haproxy: { socket: /s } }", "{ caddy: { admin: x } }", "{ redis: {} }"]) {
-    const problems = problemsOf(small(`{ name: a, directory: /a, reload: ${reload}, probe: none }`));
-    assert.match(problems.join("\n"), /unknown key "certificates\[0\].reload\.(haproxy|caddy|redis)"/);
-  }
-});
-
 for (const [name, text, expected] of [
   ["no certificates", "server: https://a\nenrollment: https://b\n", /certificates must be a list/],
   ["plain http", small(enough).replace("https://a", "http://a"), /server must be an https:\/\/ address/],
