@@ -164,11 +164,12 @@ export async function renewCommand(
 ): Promise<ExitCode> {
   const config = loadConfig(options.config);
   await using app = await openAgent(config, { purpose: "renew", name: options.name, adopt: options.adopt }, overrides);
+  // Side by side, so that several certificates of one server share its reload.
+  const passes = await Promise.all(
+    app.agents.map(async (agent) => ({ agent, result: await passOnce(agent, { force: options.force }, signal) })),
+  );
   let worst: ExitCode = 0;
-  for (const agent of app.agents) {
-    const code = finish(agent, await passOnce(agent, { force: options.force }, signal), terminal);
-    if (code !== 0) worst = code;
-  }
+  for (const { agent, result } of passes) if (finish(agent, result, terminal) !== 0) worst = 1;
   return (await renewSystemTrust(app, terminal)) ? worst : 1;
 }
 

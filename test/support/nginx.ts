@@ -26,6 +26,8 @@ export interface NginxOptions {
   readonly port?: number;
   /** More directives for the server block. */
   readonly directives?: readonly string[];
+  /** Further servers on the same port, chosen by SNI. */
+  readonly servers?: readonly { readonly name: string; readonly certificate: string; readonly key: string }[];
 }
 
 export interface Nginx {
@@ -145,6 +147,15 @@ function configuration(options: NginxOptions, port: number, pidFile: string): st
     ...location,
     "}",
     "}",
+    ...(options.servers ?? []).flatMap((server) => [
+      "server {",
+      `listen 127.0.0.1:${port} ssl;`,
+      `server_name ${server.name};`,
+      `ssl_certificate ${server.certificate};`,
+      `ssl_certificate_key ${server.key};`,
+      "location / { return 204; }",
+      "}",
+    ]),
     "}",
   ];
   return `${lines.join("\n")}\n`;
