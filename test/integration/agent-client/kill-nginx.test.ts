@@ -26,6 +26,7 @@ test(
           settings: {
             reload: { signal: "HUP", pidFile: nginx.pidFile, process: "nginx" },
             check: ["nginx", "-t", "-q", "-c", nginx.config],
+            beforeSwitch: { command: ["true"], wait: "0s" },
           },
           assertStarts: (after) => assert.ok(nginx.check().ok, `nginx -t after ${after}`),
           stop: () => nginx.stop(),
