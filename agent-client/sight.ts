@@ -1,11 +1,13 @@
 /** What the proxy presents: the quick look, and the proof. Both leave behind what they saw, for reports. */
 import type { ServedReport } from "@newleaf/shared/api";
+import { isListed } from "./bundle.ts";
 import type { AgentContext } from "./context.ts";
 import { speakerOf } from "./context.ts";
-import { newestLeaf } from "./journal.ts";
+import { newestLeaf, type Told } from "./journal.ts";
 import { paceOf } from "./pace.ts";
 import { type Expectation, probeOnce, probeServed, type ProbeVerdict } from "./probe.ts";
 import { revokedBy } from "./sets.ts";
+import type { Trust } from "./trust-store.ts";
 
 /** A look before and between: longer answers count as none. */
 const lookTimeoutMs = 3000;
@@ -95,7 +97,12 @@ async function expectationOf(context: AgentContext, expected: string, signal: Ab
     roots: trust.trust.roots,
     signal,
     client: (await speakerOf(context).catch(() => null))?.pem ?? null,
-    // What the service has revoked since is not the proxy's fault.
-    isRevoked: (serial) => journal.state.told?.revoked === revokedBy(trust.trust.crls) && trust.isRevoked(serial),
+    isRevoked: revokedForProxy(journal.state.told, trust.trust.crls),
   };
+}
+
+/** Whether a serial is on the CRLs that the proxy was given: what the service has revoked since is not the proxy's fault. */
+export function revokedForProxy(told: Told | null, crls: Trust["crls"]): (serial: string) => boolean {
+  const isTold = told !== null && told.revoked === revokedBy(crls);
+  return (serial) => isTold && [...crls.values()].some((crl) => isListed(crl.der, serial));
 }

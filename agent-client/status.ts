@@ -8,6 +8,7 @@ import { type Journal, newestLeaf, readJournal, retryKinds } from "./journal.ts"
 import { lockHolder } from "./lock.ts";
 import { probeOnce } from "./probe.ts";
 import { describe } from "./reload/strategy.ts";
+import { type CanaryStatus, canaryLine, readCanaries } from "./status-canary.ts";
 import { readSystemTrust } from "./system-trust.ts";
 import { readTrust, type Trust } from "./trust-store.ts";
 
@@ -43,6 +44,8 @@ export interface CertificateStatus {
     }[];
     readonly lastProvedAt: string | null;
   };
+  /** Whether the proxy enforces: one for each probe that has canaries. */
+  readonly canaries: readonly CanaryStatus[];
   readonly reload: string;
   readonly next: { readonly action: string; readonly at: string | null };
   readonly failures: readonly {
@@ -82,15 +85,23 @@ export async function readStatus(config: AgentConfig, now: number): Promise<Agen
     bundleVersion: trust.version,
     systemTrust: await systemTrustOf(config),
     crls: crlsOf(trust),
-    certificates: await Promise.all(config.certificates.map((certificate) => readOne(config, certificate, now))),
+    certificates: await Promise.all(config.certificates.map((certificate) => readOne(config, certificate, trust, now))),
   };
 }
 
-async function readOne(config: AgentConfig, certificate: CertificateConfig, now: number): Promise<CertificateStatus> {
+async function readOne(
+  config: AgentConfig,
+  certificate: CertificateConfig,
+  trust: Trust,
+  now: number,
+): Promise<CertificateStatus> {
   const journal = await readJournal(join(config.state, certificate.name));
   const installed = await readInstalled(certificate.target);
   const newest = newestLeaf(journal);
-  const served = await seen(certificate, installed, journal);
+  const [served, canaries] = await Promise.all([
+    seen(certificate, installed, journal),
+    readCanaries(config, certificate, { journal, trust, now }),
+  ]);
   return {
     name: certificate.name,
     state: stateOf(journal, served.state, now),
@@ -107,6 +118,7 @@ async function readOne(config: AgentConfig, certificate: CertificateConfig, now:
         ? null
         : { fingerprint: installed.fingerprint, version: installed.version, problems: installed.problems },
     served,
+    canaries,
     reload: describe(certificate.reload),
     next: nextOf(journal, now),
     failures: failuresOf(journal, now),
@@ -222,6 +234,8 @@ export function formatStatus(status: AgentStatus): string {
       lines.push(`  until    ${certificate.notAfter} (${span(Date.parse(certificate.notAfter) - now)})`);
     }
     lines.push(`  disk     ${diskLine(certificate)}`, `  served   ${servedLine(certificate)}`);
+    const canaries = canaryLine(certificate.canaries);
+    if (canaries !== null) lines.push(`  canary   ${canaries}`);
     const { action, at } = certificate.next;
     lines.push(`  next     ${action}${at === null ? "" : ` at ${at} (${span(Date.parse(at) - now)})`}`);
     for (const failure of certificate.failures) {

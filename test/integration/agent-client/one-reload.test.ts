@@ -71,7 +71,8 @@ test(
       configure({ signal: "HUP", pidFile: nginx.pidFile, process: "nginx" }, nginx.port);
       {
         await using app = await open();
-        await using _running = runInBackground(app);
+        await using running = runInBackground(app);
+        assert.ok(running);
         // Another strategy: nginx is told once of what it has.
         await until("both are told and reported", () => app.agents.every(isSettled));
         const before = reloads();

@@ -1,0 +1,117 @@
+/** The agent's canaries beside real nginx and a real service: an operator who loses ssl_crl is told, and so is Prometheus. */
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { passOnce } from "../../../agent-client/agent.ts";
+import type { AgentContext } from "../../../agent-client/context.ts";
+import { metricsOf, renderMetrics } from "../../../agent-client/metrics.ts";
+import { enroll } from "../../../agent-client/request.ts";
+import { formatStatus, readStatus } from "../../../agent-client/status.ts";
+import { nginxFiles, runInBackground, testHost, until } from "../../support/agent.ts";
+import { credentials, settled } from "../../support/agent-client.ts";
+import { startNginx } from "../../support/nginx.ts";
+import { needs } from "../../support/programs.ts";
+import { startService } from "../../support/service.ts";
+
+const serverName = "gateway.claw.internal";
+const idle = new AbortController().signal;
+
+test(
+  "canaries find a proxy that no longer enforces, say so, and are content again when it does",
+  { skip: needs("nginx"), timeout: 60_000 },
+  async () => {
+    await using service = await startService();
+    await service.admin("POST", "/v1/identities", {
+      id: "gateway-1",
+      profile: "gateway",
+      names: { dns: [serverName], ip: [], uri: [], email: [] },
+    });
+    const host = testHost(service, join(service.dir, "host"));
+    host.configure({ files: nginxFiles, reload: "watch", probe: "none" });
+    {
+      await using app = await host.open();
+      const [agent] = app.agents;
+      assert.ok(agent);
+      await enroll(agent, await service.token("gateway-1"));
+      await passOnce(agent, { force: false }, idle);
+    }
+    const at = (name: string): string => join(host.current, name);
+    const nginx = await startNginx({
+      dir: join(service.dir, "nginx"),
+      certificate: at("fullchain.pem"),
+      key: at("key.pem"),
+      clientCa: at("ca.pem"),
+      crl: at("crl.pem"),
+    });
+    try {
+      const canary = await settled(service, "canary-1");
+      const files = { certificate: join(service.dir, "canary.crt"), key: join(service.dir, "canary.key") };
+      const { cert, key } = credentials(canary);
+      writeFileSync(files.certificate, cert);
+      writeFileSync(files.key, key, { mode: 0o600 });
+      const config = host.configure({
+        files: nginxFiles,
+        reload: { signal: "HUP", pidFile: nginx.pidFile, process: "nginx" },
+        probe: {
+          connect: `127.0.0.1:${nginx.port}`,
+          serverName,
+          timeout: "5s",
+          http: { path: "/", status: 200 },
+          canary: { good: "own", revoked: files },
+        },
+      });
+      await using app = await host.open();
+      await using running = runInBackground(app);
+      assert.ok(running);
+      const [agent] = app.agents;
+      assert.ok(agent);
+      await until("the good canary has passed", () => agent.view.canaries[0]?.good === true);
+      assert.equal(agent.view.canaries[0]?.revoked, null, "not revoked yet, so it proves nothing");
+      assert.match(host.lines.join(""), /warn canary-proves-nothing .*newleaf cert revoke --serial/);
+
+      await service.admin("POST", "/v1/revocations", { serial: canary.answer.serial, reason: "keyCompromise" });
+      await until("the revoked canary is kept out", () => agent.view.canaries[0]?.revoked === true);
+      assert.equal(agent.journal.state.notServed, null, host.lines.join(""));
+      assert.deepEqual(canaryMetrics(agent), ["good 1", "revoked 1"]);
+      const [well] = (await readStatus(config, Date.now())).certificates;
+      assert.deepEqual([well?.state, well?.canaries[0]?.good, well?.canaries[0]?.revoked], ["ok", true, true]);
+
+      // An operator takes the CRL out of nginx's configuration.
+      const good = readFileSync(nginx.config, "utf8");
+      writeFileSync(nginx.config, good.replace(/ssl_crl .*\n/, ""));
+      nginx.reload();
+      lookNow(agent);
+      await until("the alarm", () => agent.journal.state.notServed !== null);
+      assert.match(alarmOf(agent), /lets a revoked client in/);
+      assert.deepEqual(canaryMetrics(agent), ["good 1", "revoked 0"]);
+      const status = await readStatus(config, Date.now());
+      assert.equal(status.certificates[0]?.state, "not-served");
+      assert.match(formatStatus(status), /canary +NOT ENFORCED: .*lets a revoked client in/);
+
+      writeFileSync(nginx.config, good);
+      nginx.reload();
+      await until("all is well again", () => agent.journal.state.notServed === null, 30_000);
+      assert.deepEqual(canaryMetrics(agent), ["good 1", "revoked 1"]);
+    } finally {
+      await nginx.stop();
+    }
+  },
+);
+
+function alarmOf({ journal }: AgentContext): string {
+  return journal.state.notServed?.detail ?? "";
+}
+
+function lookNow({ view, wake }: AgentContext): void {
+  view.lookedAt = null;
+  view.canariesAt = null;
+  wake.now();
+}
+
+function canaryMetrics({ config, journal, trust, view }: AgentContext): readonly string[] {
+  const text = renderMetrics([metricsOf(config, journal.state, trust.trust, view)]);
+  return [...text.matchAll(/^newleaf_agent_canary\{certificate="gateway",client="(\w+)"\} ([01])$/gm)].map(
+    ([, client, value]) => `${client} ${value}`,
+  );
+}
