@@ -33,7 +33,7 @@ interface Contestant {
 
 interface Figures {
   readonly kind: Kind;
-  /** Medians, milliseconds from the start of the process to its end, or to its `ready` line. */
+  /** The best of fifteen, milliseconds from the start of the process to its end, or to its `ready` line. */
   readonly versionMs: number;
   readonly renewMs: number;
   readonly readyMs: number;
@@ -79,7 +79,9 @@ async function enroll(service: TestService, kind: Kind): Promise<Contestant> {
   const files = ["key.pem", "fullchain.pem", "ca.pem", "crl.pem"];
   const name = `${kind}.claw.internal`;
   host.configure({ files, reload: "watch", probe: "none" });
-  const token = await service.token(kind, { dns: [name] });
+  const names = { dns: [name], ip: [], uri: [], email: [] };
+  await service.admin("POST", "/v1/identities", { id: kind, profile: "gateway", names });
+  const token = await service.token(kind);
   await runProgram(program, ["enroll", "--config", host.configFile], { env: { ...env, NEWLEAF_TOKEN: token } });
   const proxy = await startTlsServer(() =>
     createSecureContext({ key: host.file("key.pem"), cert: host.file("fullchain.pem") }),
@@ -116,7 +118,7 @@ async function timeCommands({ program, host }: Contestant): Promise<Pick<Figures
       await runProgram(program, args, { env });
       times.push(performance.now() - begun);
     }
-    return median(times);
+    return Math.min(...times);
   };
   // The first pass proves what was enrolled without a probe.
   await runProgram(program, ["renew", "--config", host.configFile], { env });
@@ -186,10 +188,6 @@ function print(measured: readonly Figures[]): void {
         ...[residentMb, ownMb].map((mb) => `${mb.toFixed(0)} MB`),
       ),
     );
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }
 
 function never(): never {

@@ -6,11 +6,13 @@ const packageOf: Readonly<Record<string, string>> = {
   initdb: "postgresql",
   keytool: "default-jre-headless",
   nginx: "nginx-light",
+  objdump: "binutils",
   pg_ctl: "postgresql",
   postgres: "postgresql",
   psql: "postgresql-client",
   promtool: "prometheus",
   "redis-cli": "redis-tools",
+  "systemd-analyze": "systemd",
   "update-ca-certificates": "ca-certificates",
 };
 
