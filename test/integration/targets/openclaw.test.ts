@@ -115,7 +115,7 @@ test(
       });
       const client = startPinningClient(service, port, host.installed());
       await using app = await host.open();
-      await using _running = runInBackground(app);
+      await using running = runInBackground(app);
       const [agent] = app.agents;
       assert.ok(agent);
       for (const generation of [2, 3]) {
@@ -127,6 +127,7 @@ test(
         );
       }
       const seen = await client.stop();
+      await running[Symbol.asyncDispose]();
       assert.deepEqual(seen.strangers, [], host.lines.join(""));
       assert.equal(seen.presented.length, 3, "each leaf was met");
       assert.deepEqual(
