@@ -5,6 +5,7 @@
  * nginx ≥ 1.27.4 tells files apart by inode and a time in seconds.
  */
 import { performance } from "node:perf_hooks";
+import { reloadsHaproxy } from "./haproxy.ts";
 import {
   type Change,
   everything,
@@ -108,11 +109,16 @@ async function serve(server: Server, isShared: boolean, options: DeskOptions): P
   server.isServed = false;
 }
 
-/** Those that one reload serves: all that wait, or the first when each brings a certificate of its own. */
+/**
+ * Those that one reload serves: all that wait, or the first when each brings a certificate of its own. One that has its server
+ * reloaded, which others would have told of their certificate only, goes before those and serves them too.
+ */
 function takeBatch(server: Server): readonly Request[] {
   const alive = server.waiting.filter((one) => !one.isOver);
   const [first] = alive;
-  const batch = first === undefined || !carriesPayload(first.strategy) ? alive : [first];
+  const whole = alive.find(({ strategy, context }) => !carriesPayload(strategy, context));
+  const batch =
+    whole !== undefined ? [whole, ...alive.filter((one) => one !== whole)] : alive.filter((one) => one === first);
   server.waiting.splice(0, server.waiting.length, ...alive.filter((one) => !batch.includes(one)));
   return batch;
 }
@@ -145,8 +151,9 @@ function bothChanges(a: Change, b: Change): Change {
 }
 
 /** Whether telling hands over one certificate's bytes or paths, so that telling for one says nothing of another. */
-function carriesPayload({ kind }: ReloadStrategy): boolean {
-  return !["systemd", "signal", "command", "touch", "caddy"].includes(kind);
+function carriesPayload(strategy: ReloadStrategy, context: ReloadContext): boolean {
+  if (strategy.kind === "haproxy") return !reloadsHaproxy(strategy, context);
+  return !["systemd", "signal", "command", "touch", "caddy"].includes(strategy.kind);
 }
 
 /** What two strategies have in common that speak to the same server; null when nobody is spoken to. */

@@ -64,6 +64,13 @@ export async function reloadByHaproxy(
   }
 }
 
+/** Whether telling HAProxy of this is a reload, which reads all of its files and so serves every certificate of it at once. */
+export function reloadsHaproxy(strategy: HaproxyStrategy, { target, change }: ReloadContext): boolean {
+  if (strategy.reload === null || target === undefined) return false;
+  const allNews = { leaf: true, trust: true, revoked: true, crls: true };
+  return whyReload(target, change ?? allNews) !== null;
+}
+
 export function describeHaproxy(strategy: HaproxyStrategy): string {
   return `HAProxy's socket ${strategy.socket}${strategy.reload === null ? "" : `, or ${describeReload(strategy.reload)}`}`;
 }

@@ -143,3 +143,47 @@ test("a strategy that throws against its promise is a failed reload for all, and
   fails = false;
   assert.equal((await ask(nginx)).ok, true);
 });
+
+const files = { directory: "/a", owner: null, group: null, mode: 0o600, links: {} };
+const target = { ...files, files: ["combined.pem", "ca.pem", "crl.pem"] } as const;
+const bySocket: ReloadStrategy = {
+  kind: "haproxy",
+  socket: "/run/haproxy/admin.sock",
+  reload: { kind: "master", socket: "/run/haproxy/master.sock", timeoutMs: 1000 },
+  certificate: null,
+  caFile: null,
+  crlFile: null,
+};
+
+test("certificates handed over through one socket are handed over one by one", async () => {
+  const { ask, told, most } = counted([bySocket, bySocket]);
+  const other = { ...target, directory: "/b" };
+  await Promise.all([
+    ask(bySocket, { target, change: { ...none, leaf: true } }),
+    ask(bySocket, { target: other, change: { ...none, leaf: true } }),
+  ]);
+  assert.deepEqual(
+    told.map(({ context }) => context.target?.directory),
+    ["/a", "/b"],
+  );
+  assert.equal(most(), 1);
+});
+
+test("a revocation for which HAProxy is reloaded serves whoever waits for its socket", async () => {
+  const { ask, told } = counted([bySocket, bySocket, bySocket]);
+  const [second, third] = [
+    { ...target, directory: "/b" },
+    { ...target, directory: "/c" },
+  ];
+  const answers = await Promise.all([
+    ask(bySocket, { target, change: { ...none, leaf: true } }),
+    ask(bySocket, { target: second, change: { ...none, revoked: true, crls: true } }),
+    ask(bySocket, { target: third, change: { ...none, revoked: true, crls: true } }),
+  ]);
+  assert.deepEqual(
+    answers.map(({ detail }) => detail),
+    ["reload 1", "reload 1", "reload 1"],
+  );
+  assert.equal(told[0]?.context.target, second, "the driver decides as was foreseen");
+  assert.deepEqual(told[0]?.context.change, { leaf: true, trust: false, revoked: true, crls: true });
+});
