@@ -4,10 +4,14 @@ import { type AgentContext, arrow, failed, WorkError } from "./context.ts";
 import type { Installed } from "./install/installed.ts";
 import { quarantine, rollback } from "./install/switch.ts";
 import { fresh, type Journal, type Quarantine } from "./journal.ts";
+import { probeOnce } from "./probe.ts";
 import { startServer } from "./reload/start.ts";
 import { type Change, describe, everything } from "./reload/strategy.ts";
 import { type Aftermath, blame, type News, type ReloadSaid, type Row, worstOf } from "./rollback.ts";
 import { probeAll } from "./sight.ts";
+
+/** A connection that is not taken by then is not taken. */
+const deafAfterMs = 3000;
 
 /** The last good set can be served again: its leaf is in date and not revoked, and it is not the one installed. */
 export function canGoBack({ journal, clock, trust }: AgentContext, installed: Installed): boolean {
@@ -163,13 +167,28 @@ async function tellAgain(
 const refusals: ReadonlySet<string> = new Set(["refused", "refused-unseen", "refused-unprobed"]);
 
 async function lookForOld(context: AgentContext, fingerprint: string, signal: AbortSignal) {
+  const { quarantine: charge, healthyBefore } = context.journal.state;
+  // It has been waited for already, and nobody comes up by himself: every second more is an outage.
+  const isDead = charge?.row === "died" && healthyBefore !== null && (await isDeaf(context));
+  const startedAtOnce = isDead && (await start(context, signal));
   const seen = worstOf(await probeAll(context, fingerprint, signal));
   signal.throwIfAborted();
-  if (seen.sight !== "dead" || context.journal.state.healthyBefore === null) return seen;
-  const started = await startServer(context.config, { signal });
-  if (started === null) return seen;
-  context.log.warn("start", { ok: started.ok, detail: started.detail });
+  if (startedAtOnce || seen.sight !== "dead" || healthyBefore === null) return seen;
+  if (!(await start(context, signal))) return seen;
   const again = worstOf(await probeAll(context, fingerprint, signal));
   signal.throwIfAborted();
   return again;
+}
+
+/** @returns false when nothing says how */
+async function start({ config, log }: AgentContext, signal: AbortSignal): Promise<boolean> {
+  const started = await startServer(config, { signal });
+  if (started !== null) log.warn("start", { ok: started.ok, detail: started.detail });
+  return started !== null;
+}
+
+/** Nobody accepts a connection at any of the probes. */
+async function isDeaf({ config }: AgentContext): Promise<boolean> {
+  const answers = await Promise.all(config.probes.map((probe) => probeOnce({ ...probe, timeoutMs: deafAfterMs })));
+  return answers.length > 0 && answers.every((answer) => "error" in answer && !answer.reachable);
 }

@@ -58,16 +58,13 @@ async function startApache(place: Place): Promise<TargetServer> {
 async function stopApache(place: Place): Promise<void> {
   if (!existsSync(pidFile(place))) return;
   const pid = Number(readFileSync(pidFile(place), "utf8"));
-  for (let tries = 0; isAlive(pid); tries += 1) {
-    process.kill(pid, tries > 100 ? "SIGKILL" : "SIGTERM");
-    await sleep(50);
-  }
+  for (let tries = 0; signalled(pid, tries > 100 ? "SIGKILL" : "SIGTERM"); tries += 1) await sleep(50);
 }
 
-function isAlive(pid: number): boolean {
+/** False when there is no such process any more. */
+function signalled(pid: number, signal: NodeJS.Signals): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
+    return process.kill(pid, signal);
   } catch {
     return false;
   }
