@@ -4,13 +4,10 @@ import { watch, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { stringify } from "yaml";
-import { until } from "../../support/agent.ts";
-import { credentials, enrolled } from "../../support/agent-client.ts";
 import { findProgram } from "../../support/programs.ts";
 import { startStandIn } from "../../support/stand-in.ts";
-import { visit } from "../../support/steady-load.ts";
 import { startTargetServer, versionOf } from "../../support/target-server.ts";
-import { type Place, proveTarget, targetName, type TargetStory } from "../../support/target.ts";
+import { type Place, proveTarget, type TargetStory } from "../../support/target.ts";
 
 /** The parent of the link `current`. */
 const watchedBy = (place: Place): string => dirname(dirname(place.file("key.pem")));
@@ -27,6 +24,7 @@ test(
       version: "as 1.40",
       traffic: "http",
       clientCertificates: true,
+      readsCrl: true,
       onBadSet: "keeps-old",
       start: (place) =>
         startStandIn("envoy", place.dir, {
@@ -39,10 +37,7 @@ test(
           watched: watchedBy(place),
         }),
       settings,
-      async also(story) {
-        await oneMoveForEachRenewal(story);
-        await refusesRevoked(story);
-      },
+      also: oneMoveForEachRenewal,
     });
     assert.equal(row.newConnections.failed, 0);
     assert.deepEqual([row.kept?.resets, row.webSockets?.cut], [0, 0]);
@@ -59,35 +54,19 @@ test(
       version: versionOf(["envoy", "--version"], /\/(\d[\d.]*)\//),
       traffic: "http",
       clientCertificates: true,
+      readsCrl: true,
       onBadSet: "keeps-old",
       start: (place) =>
         startTargetServer(place, {
           argv: ["envoy", "-c", writeConfiguration(place), "-l", "warn", "--disable-hot-restart"],
         }),
       settings,
-      async also(story) {
-        await oneMoveForEachRenewal(story);
-        await refusesRevoked(story);
-      },
+      also: oneMoveForEachRenewal,
     });
     assert.equal(row.newConnections.failed, 0);
     assert.deepEqual([row.kept?.resets, row.webSockets?.cut], [0, 0]);
   },
 );
-
-/** A client that was welcome is refused once it is revoked: the CRL moves with everything else. */
-async function refusesRevoked({ service, place }: TargetStory): Promise<void> {
-  const client = await enrolled(service, "client-2");
-  const visitor = { ...credentials(client), ca: service.roots };
-  const passes = (): Promise<boolean> =>
-    visit(place.port, targetName, visitor).then(
-      ({ status }) => status === 200,
-      () => false,
-    );
-  assert.ok(await passes(), "not revoked yet");
-  await service.admin("POST", "/v1/revocations", { serial: client.answer.serial, reason: "keyCompromise" });
-  await until("the revoked client is refused", async () => !(await passes()), 10_000);
-}
 
 /** More would make Envoy read again while the agent is still at work; none, and it never reads. */
 async function oneMoveForEachRenewal({ place, renew }: TargetStory): Promise<void> {

@@ -19,6 +19,7 @@ test(
       version: "as 3",
       traffic: "http",
       clientCertificates: true,
+      readsCrl: false,
       onBadSet: "breaks",
       start(place) {
         const pair = { certFile: place.file("fullchain.pem"), keyFile: place.file("key.pem") };

@@ -17,6 +17,7 @@ test(
       version: "as 1.21",
       traffic: "http",
       clientCertificates: true,
+      readsCrl: false,
       onBadSet: "keeps-old",
       start: (place) =>
         startStandIn("vault", place.dir, {
