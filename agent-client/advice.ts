@@ -31,7 +31,20 @@ const byWord: Readonly<Record<string, string>> = {
   "preflight-crl": "does the service publish its CRLs? newleaf crl show",
   "not-served":
     "does the proxy run, and read its files from `directory`/current? Reload it by hand, read its error log, then newleaf-agent renew",
-  "taken-back": "read the proxy's error log; the agent tries the new set again by itself",
+  "taken-back":
+    "read the proxy's error log; the agent tries the new set again by itself, and newleaf-agent renew at once",
+  "before-switch":
+    "run the command of beforeSwitch by hand, as the agent's user; the switch waits for it, but not past the end of the certificate",
+  "check-failed-for-good": "run the command of check by hand: the server would not start now",
+  "died-for-good": "start the server, and read its error log; set start to have the agent do it",
+  "broke-for-good":
+    "read the server's error log: the certificate before has ended or is revoked, so this one has to work",
+  "unverified-for-good":
+    "compare what the server is configured to send with fullchain.pem, and serverName with the identity's names",
+  "unhealthy-for-good": "is the application behind the server up? The certificate is served",
+  "clients-refused-for-good":
+    "clients are locked out: does the server load ca.pem and crl.pem from `directory`/current, and does the service publish its CRLs (newleaf crl show)?",
+  "revoked-let-in": "have the server load crl.pem (nginx: ssl_crl), and switch session resumption off",
   install: "see what the message names: space, owner, mode or links",
 };
 

@@ -5,6 +5,7 @@ import type { Clock } from "@newleaf/shared/clock";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { BundleError, readRoots } from "./bundle.ts";
 import type { AgentConfig, CertificateConfig } from "./config.ts";
+import { canaryProblems, textfileProblem } from "./check-watching.ts";
 import { explain } from "./context.ts";
 import { copyProblem, inspectCopies } from "./install/copies.ts";
 import { inspectLinks, linkProblem } from "./install/links.ts";
@@ -37,9 +38,13 @@ export async function* runChecks(config: AgentConfig, clock: Clock): AsyncGenera
   yield ok("the configuration has no unknown keys and no impossible values");
   yield await checkState(config.state);
   if (config.systemTrust !== null) yield* checkSystemTrust(config.systemTrust);
+  if (config.textfile !== null) {
+    const problem = await textfileProblem(config.textfile);
+    yield problem === null ? ok(`textfile ${config.textfile}`) : fail(`textfile: ${problem}`);
+  }
   yield* checkService(config, clock);
   for (const certificate of config.certificates) {
-    for await (const finding of checkCertificate(certificate))
+    for await (const finding of checkCertificate(certificate, clock))
       yield { ...finding, what: `${certificate.name}: ${finding.what}` };
   }
 }
@@ -139,7 +144,7 @@ async function knownRoots(config: AgentConfig, clock: Clock): Promise<readonly B
   return [...anchors, ...file.filter((root) => !anchors.some((known) => known.equals(root)))];
 }
 
-async function* checkCertificate(certificate: CertificateConfig): AsyncGenerator<Finding> {
+async function* checkCertificate(certificate: CertificateConfig, clock: Clock): AsyncGenerator<Finding> {
   const { target } = certificate;
   const parent = await firstExisting(target.directory);
   yield (await canWrite(parent))
@@ -164,6 +169,7 @@ async function* checkCertificate(certificate: CertificateConfig): AsyncGenerator
     for (const problem of problems) yield fail(`check: ${problem}`);
     if (problems.length === 0) yield ok(`check ${certificate.check.join(" ")} can be started; it is not run here`);
   }
+  yield* checkPrograms(certificate);
   if (certificate.probes.length === 0)
     yield warn("probe: none, so nothing will prove that a renewed certificate is served");
   for (const probe of certificate.probes) {
@@ -172,6 +178,10 @@ async function* checkCertificate(certificate: CertificateConfig): AsyncGenerator
     yield "error" in answer
       ? warn(`probe ${answer.error}`)
       : ok(`probe ${probe.connect} presents ${answer.fingerprint}`);
+    if (probe.canary === undefined) continue;
+    const problems = await canaryProblems(probe.canary, clock.now());
+    for (const problem of problems) yield warn(`canary: ${problem}`);
+    if (problems.length === 0) yield ok(`canary ${probe.connect}: can be sent; it is not sent here`);
   }
 }
 
@@ -190,6 +200,16 @@ async function* checkOutputs(target: Target): AsyncGenerator<Finding> {
     if (target.stores !== undefined) yield ok(`passphrase file ${target.stores.passphraseFile}`);
   } catch (error) {
     yield fail(explain(error).message);
+  }
+}
+
+async function* checkPrograms({ start, beforeSwitch }: CertificateConfig): AsyncGenerator<Finding> {
+  const programs = { start, "the command of beforeSwitch": beforeSwitch?.argv ?? null };
+  for (const [what, argv] of Object.entries(programs)) {
+    if (argv === null) continue;
+    const problems = await validateCheck(argv);
+    for (const problem of problems) yield fail(`${what}: ${problem}`);
+    if (problems.length === 0) yield ok(`${what} ${argv.join(" ")} can be started; it is not run here`);
   }
 }
 

@@ -65,8 +65,13 @@ export interface Hold {
   readonly until: number;
 }
 
+/** Of the set only the leaf matters here. */
+export interface LeafChoice extends Omit<Choice, "desired" | "fallback"> {
+  readonly desired: Pick<Desired, "fingerprint"> | null;
+}
+
 /** Null: nothing holds the newest leaf back. */
-export function leafHold(choice: Choice): Hold | null {
+export function leafHold(choice: LeafChoice): Hold | null {
   const { now, journal, desired, installed, beforeSwitch } = choice;
   if (desired === null || installed === null || installed.fingerprint === desired.fingerprint) return null;
   if (installed.notAfter <= now || choice.revoked) return null;

@@ -2,10 +2,11 @@
 import { join } from "node:path";
 import { adviceFor } from "./advice.ts";
 import type { AgentConfig, CertificateConfig } from "./config.ts";
-import { renewalDue } from "./decide.ts";
+import { leafHold } from "./choice.ts";
 import { type Installed, readInstalled } from "./install/installed.ts";
 import { type Journal, newestLeaf, readJournal, retryKinds } from "./journal.ts";
 import { lockHolder } from "./lock.ts";
+import { announcedOf, nextOf, quarantineOf, stateOf } from "./outlook.ts";
 import { probeOnce } from "./probe.ts";
 import { describe } from "./reload/strategy.ts";
 import { type CanaryStatus, canaryLine, readCanaries } from "./status-canary.ts";
@@ -20,7 +21,20 @@ export type ServedState = "served" | "not-served" | "not-probed" | "unreachable"
 /** Times are ISO 8601. The shape is for scripts: fields are added, never renamed. */
 export interface CertificateStatus {
   readonly name: string;
-  readonly state: "ok" | "installing" | "not-served" | "expired" | "not-enrolled" | "waiting" | "failing";
+  readonly state:
+    | "ok"
+    | "installing"
+    /** Clients are told of the next certificate, and have time until the switch. */
+    | "announced"
+    /** A set was taken back; the one before is in service. */
+    | "taken-back"
+    | "not-served"
+    /** The service says no, and goes on saying no until an operator acts. */
+    | "refused"
+    | "expired"
+    | "not-enrolled"
+    | "waiting"
+    | "failing";
   readonly identity: string | null;
   readonly serial: string | null;
   readonly fingerprint: string | null;
@@ -48,6 +62,19 @@ export interface CertificateStatus {
   readonly canaries: readonly CanaryStatus[];
   readonly reload: string;
   readonly next: { readonly action: string; readonly at: string | null };
+  /** The next leaf, while clients are told of it. `at` null: the command of beforeSwitch has not succeeded yet. */
+  readonly announced: {
+    readonly fingerprint: string;
+    readonly at: string | null;
+    readonly switchesAt: string;
+  } | null;
+  readonly quarantine: {
+    /** The row of the roll-back table. */
+    readonly row: string;
+    readonly since: string;
+    readonly detail: string;
+    readonly retryAt: string;
+  } | null;
   readonly failures: readonly {
     readonly work: string;
     readonly step: string;
@@ -102,9 +129,11 @@ async function readOne(
     seen(certificate, installed, journal),
     readCanaries(config, certificate, { journal, trust, now }),
   ]);
+  const { beforeSwitch } = certificate;
+  const hold = leafHold({ now, journal, desired: newest, installed, revoked: false, beforeSwitch });
   return {
     name: certificate.name,
-    state: stateOf(journal, served.state, now),
+    state: stateOf(journal, served.state, hold, now),
     identity: newest?.identity ?? null,
     serial: newest?.serial ?? null,
     fingerprint: newest?.fingerprint ?? null,
@@ -120,7 +149,9 @@ async function readOne(
     served,
     canaries,
     reload: describe(certificate.reload),
-    next: nextOf(journal, now),
+    next: nextOf(journal, hold, now),
+    announced: announcedOf(journal, hold),
+    quarantine: quarantineOf(journal, now),
     failures: failuresOf(journal, now),
   };
 }
@@ -156,27 +187,6 @@ async function seen(
     seen: answers.map(({ address, fingerprint, error }) => ({ address, fingerprint, error })),
     lastProvedAt: journal.served === null ? null : iso(journal.served.at),
   };
-}
-
-function stateOf(journal: Journal, served: ServedState, now: number): CertificateStatus["state"] {
-  const newest = newestLeaf(journal);
-  if (newest === null) return journal.retries.ask.error?.code === "waiting" ? "waiting" : "not-enrolled";
-  if (newest.notAfter <= now) return "expired";
-  if (journal.notServed !== null || served === "not-served" || served === "unreachable") return "not-served";
-  if (retryKinds.some((kind) => journal.retries[kind].error !== null)) return "failing";
-  return journal.next === null ? "ok" : "installing";
-}
-
-function nextOf(journal: Journal, now: number): CertificateStatus["next"] {
-  const newest = newestLeaf(journal);
-  const { retries } = journal;
-  const not = (at: number): string => iso(Math.max(at, now));
-  if (newest === null) return { action: "enroll", at: retries.ask.error === null ? null : not(retries.ask.notBefore) };
-  if (newest.notAfter <= now) return { action: "ask for recovery", at: not(retries.ask.notBefore) };
-  if (journal.notServed !== null) return { action: "reload and probe again", at: not(retries.serve.notBefore) };
-  if (retries.install.error !== null) return { action: "install again", at: not(retries.install.notBefore) };
-  if (journal.next !== null) return { action: "install, prove and report", at: not(retries.report.notBefore) };
-  return { action: "renew", at: not(Math.max(renewalDue(newest, journal.window), retries.ask.notBefore)) };
 }
 
 function failuresOf(journal: Journal, now: number): CertificateStatus["failures"] {
@@ -236,6 +246,13 @@ export function formatStatus(status: AgentStatus): string {
     lines.push(`  disk     ${diskLine(certificate)}`, `  served   ${servedLine(certificate)}`);
     const canaries = canaryLine(certificate.canaries);
     if (canaries !== null) lines.push(`  canary   ${canaries}`);
+    const { announced, quarantine } = certificate;
+    if (announced !== null) {
+      const how = announced.at === null ? "could not be announced yet" : `was announced at ${announced.at}`;
+      const when = `${announced.switchesAt} (${span(Date.parse(announced.switchesAt) - now)})`;
+      lines.push(`  pins     ${announced.fingerprint} ${how}; switches at ${when}`);
+    }
+    if (quarantine !== null) lines.push(`  back     ${quarantine.row} since ${quarantine.since}: ${quarantine.detail}`);
     const { action, at } = certificate.next;
     lines.push(`  next     ${action}${at === null ? "" : ` at ${at} (${span(Date.parse(at) - now)})`}`);
     for (const failure of certificate.failures) {

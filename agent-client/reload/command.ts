@@ -11,7 +11,8 @@ export async function reloadByCommand(strategy: CommandStrategy, context: Reload
     searchPath: context.searchPath ?? systemSearchPath,
     signal: context.signal,
   });
-  return { ok, detail, refused: !ok && exitCode !== null && !notRun.has(exitCode) };
+  const refused = !ok && exitCode !== null && !notRun.has(exitCode);
+  return refused ? { ok, refused, detail } : { ok, detail };
 }
 
 export function describeCommand(strategy: CommandStrategy): string {

@@ -15,7 +15,8 @@ export async function reloadBySystemd(strategy: SystemdStrategy, context: Reload
     signal: context.signal,
   });
   // "Job for nginx.service failed …": ExecReload= ran. Without a job there was no such unit, no systemd, no permission.
-  return { ok, detail, refused: !ok && output.includes("Job for ") };
+  const refused = !ok && output.includes("Job for ");
+  return refused ? { ok, refused, detail } : { ok, detail };
 }
 
 export function describeSystemd(strategy: SystemdStrategy): string {

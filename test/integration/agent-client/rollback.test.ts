@@ -6,56 +6,10 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { passOnce, takeStep } from "../../../agent-client/agent.ts";
 import type { AgentContext } from "../../../agent-client/context.ts";
-import { enroll } from "../../../agent-client/request.ts";
-import { nginxFiles, type TestHost, testHost } from "../../support/agent.ts";
+import { nginxFiles } from "../../support/agent.ts";
 import { enrolled } from "../../support/agent-client.ts";
-import { type FileProxy, startFileProxy } from "../../support/file-proxy.ts";
-import { startService, type TestService } from "../../support/service.ts";
-
-const serverName = "gateway.claw.internal";
-const idle = new AbortController().signal;
-
-interface Story {
-  readonly service: TestService;
-  readonly host: TestHost;
-  readonly agent: AgentContext;
-  readonly proxy: FileProxy;
-  /** One pass; what it came to. */
-  pass(force?: boolean): Promise<{ failed: boolean; renewed: boolean }>;
-}
-
-/** Enrolled, installed and served by a proxy that follows its files. */
-async function tell(
-  settings: { env?: Readonly<Record<string, string>>; certificate?: Readonly<Record<string, unknown>> },
-  story: (story: Story) => Promise<void>,
-): Promise<void> {
-  await using service = await startService(settings.env);
-  const identity = { id: "gateway-1", profile: "gateway", names: { dns: [serverName], ip: [], uri: [], email: [] } };
-  await service.admin("POST", "/v1/identities", identity);
-  const { token } = await service.admin<{ token: string }>("POST", "/v1/tokens", { identity: "gateway-1", ttl: "1h" });
-  const host = testHost(service, join(service.dir, "host"));
-  host.configure({ files: nginxFiles, reload: "watch", probe: "none" });
-  {
-    await using app = await host.open();
-    const [agent] = app.agents;
-    assert.ok(agent);
-    await enroll(agent, token);
-    await passOnce(agent, { force: false }, idle);
-  }
-  const proxy = await startFileProxy(host.current);
-  try {
-    const probe = { connect: proxy.connect, serverName, timeout: "1s" };
-    host.configure({ files: nginxFiles, reload: "watch", probe, ...settings.certificate });
-    await using app = await host.open();
-    const [agent] = app.agents;
-    assert.ok(agent);
-    const pass = (force = false) => passOnce(agent, { force }, idle);
-    assert.equal((await pass()).failed, false, host.lines.join(""));
-    await story({ service, host, agent, proxy, pass });
-  } finally {
-    await proxy.stop();
-  }
-}
+import { idle, serverName, tell } from "../../support/agent-story.ts";
+import { startFileProxy } from "../../support/file-proxy.ts";
 
 test("a set that breaks the proxy is taken back, the old leaf is served again, and the service hears of it", async () => {
   await tell({}, async ({ service, host, agent, proxy, pass }) => {

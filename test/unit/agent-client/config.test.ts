@@ -220,3 +220,24 @@ test("scalars are what was typed: octal modes in each spelling", () => {
     assert.equal(config.certificates[0]?.target.mode, mode, typed);
   }
 });
+
+test("start and beforeSwitch are read as they were meant; the wait has no default", () => {
+  const certificate = (more: string): string =>
+    small(`{ name: a, directory: /a, reload: watch, probe: none, ${more} }`);
+  const read = parseConfig(
+    certificate("start: [apachectl, start], beforeSwitch: { command: [/bin/publish, --pin], wait: 10m }"),
+    "agent.yml",
+  ).certificates[0];
+  assert.deepEqual(read?.start, ["apachectl", "start"]);
+  assert.deepEqual(read.beforeSwitch, { argv: ["/bin/publish", "--pin"], timeoutMs: 60_000, waitMs: 600_000 });
+  const plain = parseConfig(small(enough), "agent.yml").certificates[0];
+  assert.deepEqual([plain?.start, plain?.beforeSwitch], [null, null]);
+
+  const wrong = (more: string): string => problemsOf(certificate(more)).join("\n");
+  assert.match(wrong("beforeSwitch: { command: [x] }"), /beforeSwitch\.wait is missing; say how long/);
+  assert.match(wrong("beforeSwitch: { wait: 1m }"), /beforeSwitch\.command is missing; say what tells/);
+  assert.match(wrong("beforeSwitch: { command: [x], wait: 8d }"), /wait must be at most 7d/);
+  assert.match(wrong("beforeSwitch: { command: [x], wait: soon }"), /"soon" is not a duration/);
+  assert.match(wrong("beforeSwitch: { comand: [x], command: [x], wait: 1m }"), /did you mean "command"/);
+  assert.match(wrong("start: []"), /start must be a program and its arguments/);
+});

@@ -72,6 +72,16 @@ test("a journal of an older version has the fields it lacks", () => {
   assert.equal(journal.nextUsed, false);
 });
 
+test("what was announced and what was taken back are known to the next process", async () => {
+  const path = join(directory, "e");
+  const journal = await openJournal(path);
+  const quarantine = { version: "v2", row: "broke", since: 1, detail: "d", contents: null, leaf: "x", clients: null };
+  await journal.update({ announced: { fingerprint: "x", at: 5 }, quarantine, reloadSuspect: true, step: "announced" });
+  assert.deepEqual(await readJournal(path), journal.state);
+  for (const damage of ['{"format":1,"step":"idle","quarantine":"x"}', '{"format":1,"step":"idle","announced":5}'])
+    assert.throws(() => parseJournal(damage), /is not what it should be/);
+});
+
 test("the agent speaks with the old leaf until the new one has spoken, and never with the old one again", () => {
   const [current, next] = [held("old"), held("new", { notAfter: 600 })];
   assert.equal(speakingLeaf({ current, next, nextUsed: false }, 10)?.fingerprint, "old");

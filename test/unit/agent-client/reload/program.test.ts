@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { runCheck, validateCheck } from "../../../../agent-client/reload/check.ts";
+import { runProgram } from "../../../../agent-client/reload/run-program.ts";
+import { startServer } from "../../../../agent-client/reload/start.ts";
 import { describe as inWords, reload, validate } from "../../../../agent-client/reload/strategy.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 
@@ -31,6 +33,50 @@ describe("reload by command and systemd", () => {
     assert.equal(failed.ok, false);
     assert.match(failed.detail, /fails ended with exit code 3: said$/);
     assert.match((await reload(command([script("killed", "kill -9 $$")]))).detail, /ended with SIGKILL/);
+  });
+
+  it("tells a server that said no from one that could not be told", async () => {
+    assert.equal((await reload(command(["false"]))).refused, true);
+    assert.equal((await reload(command([script("not-there", "no-such-program")]))).refused, undefined, "exit code 127");
+    assert.equal((await reload(command(["/no/such/program"]))).refused, undefined);
+    assert.equal((await reload(command([script("ended", "kill -9 $$")]))).refused, undefined);
+    assert.equal((await reload(command([script("hangs", "sleep 60")], 100))).refused, undefined);
+    const systemd = (said: string) => {
+      script("systemctl", `echo "${said}" >&2`, "exit 1");
+      const strategy = { kind: "systemd", unit: "nginx.service", timeoutMs: 5000 } as const;
+      return reload(strategy, { searchPath: `${directory}:/usr/bin:/bin` });
+    };
+    assert.equal((await systemd("Job for nginx.service failed.")).refused, true);
+    assert.equal((await systemd("Failed to connect to bus: No such file or directory")).refused, undefined);
+    assert.equal((await systemd("nginx.service is not active, cannot reload.")).refused, undefined);
+  });
+
+  it("starts a server by the command of start, else by its unit, else not at all", async () => {
+    const trace = join(directory, "trace");
+    script("systemctl", `echo "$@" >> ${trace}`);
+    const options = { searchPath: `${directory}:/usr/bin:/bin` };
+    const unit = { kind: "systemd", unit: "apache2.service", timeoutMs: 5000 } as const;
+    assert.equal((await startServer({ reload: unit, start: null }, options))?.ok, true);
+    assert.equal(
+      readFileSync(trace, "utf8"),
+      "--no-ask-password reset-failed apache2.service\n--no-ask-password start apache2.service\n",
+    );
+    const own = await startServer({ reload: unit, start: ["false"] }, options);
+    assert.deepEqual([own?.ok, readFileSync(trace, "utf8").split("\n").length], [false, 3], "the command goes first");
+    assert.equal(await startServer({ reload: { kind: "watch" }, start: null }, options), null);
+  });
+
+  it("gives a program what it is to know, and nothing of the agent's own environment", async () => {
+    const searchPath = "/usr/bin:/bin";
+    process.env["NEWLEAF_TOKEN"] = "secret";
+    try {
+      const { output, exitCode } = await runProgram(["env"], { timeoutMs: 5000, searchPath, env: { NEWLEAF_X: "y" } });
+      assert.match(output, /^NEWLEAF_X=y$/m);
+      assert.doesNotMatch(output, /secret/);
+      assert.equal(exitCode, 0);
+    } finally {
+      delete process.env["NEWLEAF_TOKEN"];
+    }
   });
 
   it("passes arguments as they are: no shell", async () => {

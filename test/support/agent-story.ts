@@ -1,0 +1,65 @@
+/** An agent in the middle of its work: a real service, a proxy that follows its files as well or badly as a test asks. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { passOnce, takeStep } from "../../agent-client/agent.ts";
+import type { AgentContext } from "../../agent-client/context.ts";
+import type { Decision } from "../../agent-client/decide.ts";
+import { enroll } from "../../agent-client/request.ts";
+import { nginxFiles, type TestHost, testHost } from "./agent.ts";
+import { type FileProxy, startFileProxy } from "./file-proxy.ts";
+import { startService, type TestService } from "./service.ts";
+
+export const serverName = "gateway.claw.internal";
+export const idle = new AbortController().signal;
+
+export interface Story {
+  readonly service: TestService;
+  readonly host: TestHost;
+  readonly agent: AgentContext;
+  readonly proxy: FileProxy;
+  /** One pass, which tries everything that had failed; what it came to. */
+  pass(force?: boolean): Promise<{ failed: boolean; renewed: boolean }>;
+  /** What is due now, and nothing that has to wait; like `run` until it sleeps. */
+  settle(): Promise<Decision>;
+}
+
+/** Enrolled, installed and served by a proxy that follows its files. */
+export async function tell(
+  settings: { env?: Readonly<Record<string, string>>; certificate?: Readonly<Record<string, unknown>> },
+  story: (story: Story) => Promise<void>,
+): Promise<void> {
+  await using service = await startService(settings.env);
+  const identity = { id: "gateway-1", profile: "gateway", names: { dns: [serverName], ip: [], uri: [], email: [] } };
+  await service.admin("POST", "/v1/identities", identity);
+  const { token } = await service.admin<{ token: string }>("POST", "/v1/tokens", { identity: "gateway-1", ttl: "1h" });
+  const host = testHost(service, join(service.dir, "host"));
+  host.configure({ files: nginxFiles, reload: "watch", probe: "none" });
+  {
+    await using app = await host.open();
+    const [agent] = app.agents;
+    assert.ok(agent);
+    await enroll(agent, token);
+    await passOnce(agent, { force: false }, idle);
+  }
+  const proxy = await startFileProxy(host.current);
+  try {
+    const probe = { connect: proxy.connect, serverName, timeout: "1s" };
+    host.configure({ files: nginxFiles, reload: "watch", probe, ...settings.certificate });
+    await using app = await host.open();
+    const [agent] = app.agents;
+    assert.ok(agent);
+    const pass = (force = false) => passOnce(agent, { force }, idle);
+    assert.equal((await pass()).failed, false, host.lines.join(""));
+    await story({ service, host, agent, proxy, pass, settle: () => settleAgent(agent) });
+  } finally {
+    await proxy.stop();
+  }
+}
+
+export async function settleAgent(agent: AgentContext): Promise<Decision> {
+  for (let count = 1; ; count += 1) {
+    const decision = await takeStep(agent, idle);
+    if (decision.action === "wait") return decision;
+    assert.ok(count < 40, `restless: ${decision.action}, ${decision.reason}`);
+  }
+}
