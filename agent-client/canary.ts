@@ -167,6 +167,16 @@ async function visitUntil(
   }
 }
 
+/** What is wrong with a canary's files; null when nothing is. */
+export async function canaryProblem(files: CanaryFiles, now: number): Promise<string | null> {
+  const client = await readClient(files);
+  if (typeof client === "string") return client;
+  const { validToDate } = new X509Certificate(client.cert);
+  return validToDate.getTime() > now
+    ? null
+    : `${files.certificate} expired at ${validToDate.toISOString()} and proves nothing`;
+}
+
 /** @returns what is wrong with the files as a sentence, instead */
 async function readClient({ certificate, key }: CanaryFiles): Promise<ClientCredential | string> {
   try {

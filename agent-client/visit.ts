@@ -104,6 +104,7 @@ function follow(tls: TLSSocket, socket: Socket): { ended: Promise<Visit>; secure
     const end = (error: NodeJS.ErrnoException | null): void => {
       const alert = error !== null && (alertPattern.test(error.code ?? "") || alertPattern.test(error.message));
       const why = error === null ? "the server closed the connection without an answer" : visible(error.message);
+      // A server that hangs up amid the handshake (Node's, over TLS 1.2) may have judged the client, or may have crashed.
       if (alert || isSecure) resolve({ kind: "refused", alert, why });
       else resolve({ kind: "failed", why });
     };
@@ -123,7 +124,7 @@ async function leave(tls: TLSSocket): Promise<Visit> {
   return { kind: "open" };
 }
 
-function ask(tls: TLSSocket, { path, host }: HttpQuestion, serverName: string): Promise<IncomingMessage> {
+function ask(tls: TLSSocket, { path, host }: HttpQuestion, serverName: string): Promise<IncomingMessage | Visit> {
   return new Promise((resolve) => {
     const asked = request({
       createConnection: () => tls,
@@ -131,8 +132,15 @@ function ask(tls: TLSSocket, { path, host }: HttpQuestion, serverName: string): 
       headers: { host: host ?? serverName, "user-agent": "newleaf-agent", connection: "close" },
       maxHeaderSize: maxHeaderBytes,
     });
-    // What ends the connection is told by `follow`.
-    asked.on("error", () => undefined);
+    asked.on("error", (error: NodeJS.ErrnoException) => {
+      // Something was said, but not HTTP. What ends the connection is told by `follow`.
+      const isParser = error.code?.startsWith("HPE_") === true;
+      if (isParser)
+        resolve({
+          kind: "failed",
+          why: `the answer is not HTTP/1.1 (${error.code}); for other servers say http: none`,
+        });
+    });
     asked.once("response", resolve);
     asked.end();
   });
@@ -156,7 +164,7 @@ async function titleOf(answer: IncomingMessage): Promise<string | null> {
   } finally {
     clearTimeout(limit);
   }
-  const text = Buffer.concat(chunks).subarray(0, maxTitleBytes).toString("latin1");
+  const text = Buffer.concat(chunks).subarray(0, maxTitleBytes).toString("utf8");
   const title = /<title>([^<]{1,120})<\/title>/i.exec(text)?.[1]?.trim();
   return title === undefined || title === "" ? null : visible(title);
 }

@@ -22,6 +22,8 @@ export interface HaproxyOptions {
   readonly tickets?: boolean;
   /** More `crt` files of the same bind line. */
   readonly alsoServes?: readonly string[];
+  /** Nothing newer than TLS 1.2. */
+  readonly onlyTls12?: boolean;
 }
 
 export interface Haproxy {
@@ -60,6 +62,7 @@ export async function startHaproxy(options: HaproxyOptions): Promise<Haproxy> {
 function configuration(options: HaproxyOptions, port: number, socket: string): string {
   const verify = options.clientCa === undefined ? "" : ` verify required ca-file ${options.clientCa}`;
   const crl = options.crl === undefined ? "" : ` crl-file ${options.crl}`;
+  const protocol = options.onlyTls12 === true ? " force-tlsv12" : "";
   const tickets = options.tickets === true ? "" : " no-tls-tickets";
   const certificates = [options.combined, ...(options.alsoServes ?? [])].map((path) => `crt ${path}`).join(" ");
   const lines = [
@@ -75,7 +78,7 @@ function configuration(options: HaproxyOptions, port: number, socket: string): s
     "  timeout tunnel 60s",
     ...(options.closesIdleLate === true ? ["  option idle-close-on-response"] : []),
     "frontend tls",
-    `  bind 127.0.0.1:${port} ssl ${certificates}${verify}${crl}${tickets}`,
+    `  bind 127.0.0.1:${port} ssl ${certificates}${verify}${crl}${tickets}${protocol}`,
     ...(options.backendPort === undefined
       ? ['  http-request return status 200 content-type text/plain string "ok"']
       : ["  default_backend app", "backend app", `  server app 127.0.0.1:${options.backendPort}`]),
