@@ -16,7 +16,8 @@ const child = spawn(
   process.execPath,
   [
     "--test",
-    "--test-concurrency=2",
+    // Proofs measure: one at a time.
+    `--test-concurrency=${isProof ? 1 : 2}`,
     "--test-timeout=300000",
     "--test-reporter=spec",
     ...(chosen.length > 0 ? chosen : patterns),
