@@ -2,242 +2,29 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { renewalPoint } from "@newleaf/shared/renewal-point";
-import { type Desired, type InstalledNow, needsTelling } from "../../../agent-client/choice.ts";
+import { needsTelling } from "../../../agent-client/choice.ts";
 import { type Action, decide, renewalDue, type World } from "../../../agent-client/decide.ts";
-import { blankJournal, type HeldLeaf, type Journal, type RetryKind, type Told } from "../../../agent-client/journal.ts";
 import { paceOf } from "../../../agent-client/pace.ts";
-import { held } from "../../support/held-leaf.ts";
-
-const day = 86_400_000;
-const start = Date.UTC(2026, 10, 20);
-
-function leaf(name: string, receivedAt = start, life = 30 * day): HeldLeaf {
-  const window = {
-    start: receivedAt + life * 0.66,
-    end: receivedAt + life * 0.76,
-    learnedAt: receivedAt,
-    moved: false,
-  };
-  return held(name, { receivedAt, notBefore: receivedAt, notAfter: receivedAt + life, window });
-}
-
-const desiredOf = (held: HeldLeaf, change: Partial<Desired> = {}): Desired => ({
-  contents: `${held.fingerprint} 1`,
-  fingerprint: held.fingerprint,
-  notAfter: held.notAfter,
-  bundleVersion: 1,
-  crlNumbers: { ca: 5 },
-  revoked: "none",
-  refreshAt: start + 7 * day,
-  crlsUntil: start + 14 * day,
-  ...change,
-});
-
-const installedOf = (held: HeldLeaf, change: Partial<InstalledNow> = {}): InstalledNow => ({
-  version: `v-${held.fingerprint}`,
-  fingerprint: held.fingerprint,
-  notAfter: held.notAfter,
-  bundleVersion: 1,
-  crlNumbers: { ca: 5 },
-  complete: true,
-  keyMatches: true,
-  quarantined: false,
-  ...change,
-});
-
-const toldOf = (held: HeldLeaf, change: Partial<Told> = {}): Told => ({
-  version: `v-${held.fingerprint}`,
-  fingerprint: held.fingerprint,
-  bundleVersion: 1,
-  revoked: "none",
-  crlNumbers: { ca: 5 },
-  refreshAt: start + 7 * day,
-  ...change,
-});
-
-const old = leaf("old");
-const newer = leaf("new", start + 20 * day);
-const servedOf = (held: HeldLeaf) => ({
-  version: `v-${held.fingerprint}`,
-  fingerprint: held.fingerprint,
-  notAfter: held.notAfter,
-  at: start,
-});
-
-const calm: Journal = { ...blankJournal, current: old, told: toldOf(old), served: servedOf(old) };
-
-/** All is well on the first day: the old leaf is installed, served and reported. */
-function world(change: Partial<Omit<World, "journal">> = {}, journal: Partial<Journal> = {}): World {
-  const now = change.now ?? start + day;
-  return {
-    now,
-    journal: { ...calm, ...journal },
-    desired: desiredOf(old),
-    fallback: null,
-    installed: installedOf(old),
-    revoked: false,
-    beforeSwitch: null,
-    canGoBack: false,
-    trust: { held: true, outdated: false, checkedAt: now },
-    windowCheckedAt: now,
-    lookedAt: now,
-    feedAlive: true,
-    report: { due: false, at: now },
-    probed: true,
-    forced: false,
-    ...change,
-  };
-}
-
-function gatedUntil(kind: RetryKind, notBefore: number): Pick<Journal, "retries"> {
-  return { retries: { ...calm.retries, [kind]: { failures: 3, notBefore, error: null } } };
-}
+import {
+  day,
+  desiredOf,
+  gatedUntil,
+  installedOf,
+  leaf,
+  newer,
+  old,
+  servedOf,
+  start,
+  toldOf,
+  world,
+} from "../../support/decision-world.ts";
 
 const late = start + 29 * day;
 const renewed = { next: newer };
 const switched = { desired: desiredOf(newer), installed: installedOf(newer), now: start + 20 * day };
 const loaded = { ...renewed, told: toldOf(newer), served: servedOf(newer) };
 
-/** The new leaf is held, the old one is on disk and serves. */
-const between = {
-  desired: desiredOf(newer),
-  fallback: desiredOf(old),
-  now: start + 20 * day,
-  beforeSwitch: { waitMs: 600_000 },
-} as const;
-const announced = (at: number, fingerprint = newer.fingerprint): Partial<Journal> => ({
-  ...renewed,
-  announced: { fingerprint, at },
-});
-const charge = { version: "v-bad", row: "broke", since: start, detail: "", contents: null, leaf: null, clients: null };
-/** The new leaf was taken back and may be tried again in an hour. */
-const condemned: Partial<Journal> = {
-  ...renewed,
-  quarantine: { ...charge, leaf: newer.fingerprint },
-  ...gatedUntil("quarantine", start + 20 * day + 3_600_000),
-};
-const calmly = { ...between, beforeSwitch: null };
-const newCrl = { crlNumbers: { ca: 6 }, revoked: "one" };
-
 const table: readonly (readonly [name: string, world: World, action: Action])[] = [
-  [
-    "a newer leaf, and clients pin: tell the service first",
-    world({ ...between, report: { due: true, at: start } }, renewed),
-    "report",
-  ],
-  ["a newer leaf, and clients pin: announce it", world(between, renewed), "announce"],
-  [
-    "the service is down: announce it all the same",
-    world({ ...between, report: { due: true, at: start } }, { ...renewed, ...gatedUntil("report", start + 21 * day) }),
-    "announce",
-  ],
-  [
-    "the announcement failed lately: wait",
-    world(between, { ...renewed, ...gatedUntil("announce", between.now + 1000) }),
-    "wait",
-  ],
-  ["announced a minute ago: wait", world(between, announced(between.now - 60_000)), "wait"],
-  [
-    "another leaf was announced: announce this one",
-    world(between, announced(between.now - day, "another")),
-    "announce",
-  ],
-  ["announced by a clock that was ahead: announce it again", world(between, announced(between.now + 1000)), "announce"],
-  ["announced, and waited for: install it", world(between, announced(between.now - 600_000)), "install"],
-  [
-    "announced, and the service has not heard of it: tell it first",
-    world({ ...between, report: { due: true, at: start } }, announced(between.now - 600_000)),
-    "report",
-  ],
-  [
-    "never announced, and the old leaf is about to expire: install it",
-    world({ ...between, now: old.notAfter - 3_600_000 }, { ...renewed, nextUsed: true }),
-    "install",
-  ],
-  ["not announced, but the old leaf is revoked: install it", world({ ...between, revoked: true }, renewed), "install"],
-  ["nothing is installed: nobody pins anything yet", world({ ...between, installed: null }, renewed), "install"],
-  [
-    "a new CRL while a leaf is announced: install it with the old leaf",
-    world(
-      { ...between, desired: desiredOf(newer, newCrl), fallback: desiredOf(old, newCrl) },
-      announced(between.now - 60_000),
-    ),
-    "install",
-  ],
-  [
-    "only the bundle is new: nothing to announce",
-    world({ ...between, desired: desiredOf(old, { bundleVersion: 2 }) }),
-    "install",
-  ],
-  ["a leaf was taken back: wait", world(calmly, condemned), "wait"],
-  [
-    "a leaf was taken back, its time has come: install it",
-    world({ ...calmly, now: start + 20 * day + 3_600_000 }, condemned),
-    "install",
-  ],
-  [
-    "a new CRL while a leaf is taken back: install it with the old leaf",
-    world({ ...calmly, desired: desiredOf(newer, newCrl), fallback: desiredOf(old, newCrl) }, condemned),
-    "install",
-  ],
-  [
-    "that set is on disk: tell",
-    world(
-      {
-        ...calmly,
-        desired: desiredOf(newer, newCrl),
-        fallback: desiredOf(old, newCrl),
-        installed: installedOf(old, { crlNumbers: { ca: 6 } }),
-      },
-      condemned,
-    ),
-    "tell",
-  ],
-  [
-    "a leaf was taken back, the one after it is here: install that one",
-    world({ ...calmly, desired: desiredOf(leaf("newest", start + 20 * day)) }, condemned),
-    "install",
-  ],
-  [
-    "a leaf was taken back, and the old one is revoked: install it all the same",
-    world({ ...calmly, revoked: true }, condemned),
-    "install",
-  ],
-  [
-    "CRLs were taken back: wait",
-    world(
-      { desired: desiredOf(old, newCrl) },
-      { quarantine: { ...charge, clients: "1 ca=6" }, ...gatedUntil("quarantine", start + 2 * day) },
-    ),
-    "wait",
-  ],
-  [
-    "CRLs were taken back, newer ones are here: install them",
-    world(
-      { desired: desiredOf(old, { crlNumbers: { ca: 7 } }) },
-      { quarantine: { ...charge, clients: "1 ca=6" }, ...gatedUntil("quarantine", start + 2 * day) },
-    ),
-    "install",
-  ],
-  [
-    "this very set was taken back (a template): wait",
-    world(
-      { desired: desiredOf(old, { recipe: "new" }) },
-      { quarantine: { ...charge, contents: `${old.fingerprint} 1` }, ...gatedUntil("quarantine", start + 2 * day) },
-    ),
-    "wait",
-  ],
-  [
-    "the one before is back on disk and not served: tell",
-    world(calmly, { ...condemned, told: null, notServed: { version: "v-old", since: start, detail: "" } }),
-    "tell",
-  ],
-  [
-    "told, and killed before it was proven: tell",
-    world({}, { served: { ...servedOf(old), version: "v-before" } }),
-    "tell",
-  ],
-
   ["all is well: wait", world(), "wait"],
   [
     "no leaf at all: enroll",

@@ -11,6 +11,8 @@ import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 
 describe("reload by command and systemd", () => {
   const directory = temporaryDirectory("program");
+  /** Where another systemctl is found. */
+  const other = temporaryDirectory("other-programs");
   const script = (name: string, ...lines: readonly string[]): string => {
     const path = join(directory, name);
     writeFileSync(path, `#!/bin/sh\n${lines.join("\n")}\n`);
@@ -42,9 +44,10 @@ describe("reload by command and systemd", () => {
     assert.equal((await reload(command([script("ended", "kill -9 $$")]))).refused, undefined);
     assert.equal((await reload(command([script("hangs", "sleep 60")], 100))).refused, undefined);
     const systemd = (said: string) => {
-      script("systemctl", `echo "${said}" >&2`, "exit 1");
+      const path = join(other, "systemctl");
+      writeFileSync(path, `#!/bin/sh\necho "${said}" >&2\nexit 1\n`, { mode: 0o755 });
       const strategy = { kind: "systemd", unit: "nginx.service", timeoutMs: 5000 } as const;
-      return reload(strategy, { searchPath: `${directory}:/usr/bin:/bin` });
+      return reload(strategy, { searchPath: `${other}:/usr/bin:/bin` });
     };
     assert.equal((await systemd("Job for nginx.service failed.")).refused, true);
     assert.equal((await systemd("Failed to connect to bus: No such file or directory")).refused, undefined);
@@ -53,8 +56,8 @@ describe("reload by command and systemd", () => {
 
   it("starts a server by the command of start, else by its unit, else not at all", async () => {
     const trace = join(directory, "trace");
-    script("systemctl", `echo "$@" >> ${trace}`);
-    const options = { searchPath: `${directory}:/usr/bin:/bin` };
+    writeFileSync(join(other, "systemctl"), `#!/bin/sh\necho "$@" >> ${trace}\n`, { mode: 0o755 });
+    const options = { searchPath: `${other}:/usr/bin:/bin` };
     const unit = { kind: "systemd", unit: "apache2.service", timeoutMs: 5000 } as const;
     assert.equal((await startServer({ reload: unit, start: null }, options))?.ok, true);
     assert.equal(
