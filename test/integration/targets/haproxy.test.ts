@@ -4,7 +4,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { needs } from "../../support/programs.ts";
 import { startTargetServer, versionOf } from "../../support/target-server.ts";
-import { type Place, proveTarget } from "../../support/target.ts";
+import { type Place, proveTarget, type TargetServer } from "../../support/target.ts";
+
+const version = versionOf(["haproxy", "-v"], /version (\d[\d.]*\d)/);
 
 test(
   "HAProxy takes five new keys by USR2 without a reset connection, keeps the old leaf when the set is broken, and starts from the files on disk",
@@ -13,19 +15,12 @@ test(
     const row = await proveTarget({
       target: "HAProxy",
       how: "USR2, idle-close-on-response",
-      version: versionOf(["haproxy", "-v"], /version (\d[\d.]*\d)/),
+      version,
       traffic: "http",
       clientCertificates: true,
       readsCrl: true,
       onBadSet: "keeps-old",
-      start: (place) => {
-        const config = join(place.dir, "haproxy.cfg");
-        writeFileSync(config, configuration(place));
-        return startTargetServer(place, {
-          argv: ["haproxy", "-W", "-f", config, "-p", pidFile(place)],
-          pidFile: pidFile(place),
-        });
-      },
+      start: startHaproxy,
       settings: (place) => ({ reload: { signal: "USR2", pidFile: pidFile(place), process: "haproxy" } }),
     });
     assert.equal(row.newConnections.failed, 0);
@@ -34,12 +29,47 @@ test(
   },
 );
 
+test(
+  "HAProxy takes five new keys through its Runtime API, which touches no connection, and has the same files on disk",
+  { skip: needs("haproxy"), timeout: 120_000 },
+  async () => {
+    const row = await proveTarget({
+      target: "HAProxy",
+      how: "Runtime API",
+      version,
+      traffic: "http",
+      clientCertificates: true,
+      readsCrl: true,
+      onBadSet: "keeps-old",
+      start: startHaproxy,
+      settings: (place) => ({
+        reload: { haproxy: { socket: socket(place), reload: { master: masterSocket(place) } } },
+      }),
+    });
+    assert.equal(row.newConnections.failed, 0);
+    assert.equal(row.kept?.resets, 0);
+    assert.equal(row.webSockets?.cut, 0);
+  },
+);
+
+function startHaproxy(place: Place): Promise<TargetServer> {
+  const config = join(place.dir, "haproxy.cfg");
+  writeFileSync(config, configuration(place));
+  return startTargetServer(place, {
+    argv: ["haproxy", "-W", "-S", masterSocket(place), "-f", config, "-p", pidFile(place)],
+    pidFile: pidFile(place),
+  });
+}
+
 const pidFile = (place: Place): string => join(place.dir, "haproxy.pid");
+const socket = (place: Place): string => join(place.dir, "admin.sock");
+const masterSocket = (place: Place): string => join(place.dir, "master.sock");
 
 function configuration(place: Place): string {
   return `
 global
   maxconn 1000
+  stats socket ${socket(place)} mode 600 level admin
 defaults
   mode http
   timeout client 10s
