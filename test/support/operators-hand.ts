@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestHost } from "./agent.ts";
 
@@ -27,8 +27,16 @@ export function operatorsHand(host: TestHost): Hand {
         const text = readFileSync(path, "utf8");
         writeFileSync(path, text.replace(/-----BEGIN PRIVATE KEY-----[^]*?-----END PRIVATE KEY-----\n/, key));
       }
+      // A store with a wrong byte, of the size it had.
+      const store = join(host.current, "keystore.p12");
+      if (existsSync(store)) writeFileSync(store, spoilt(readFileSync(store)));
       broke = true;
     },
   };
   return hand;
+}
+
+function spoilt(store: Buffer): Buffer {
+  store.subarray(-64, -32).fill(0);
+  return store;
 }

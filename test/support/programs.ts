@@ -4,6 +4,8 @@ import { delimiter, join } from "node:path";
 /** Debian package by program, where the names differ. */
 const packageOf: Readonly<Record<string, string>> = {
   initdb: "postgresql",
+  java: "default-jre-headless",
+  javac: "default-jdk-headless",
   keytool: "default-jre-headless",
   nginx: "nginx-light",
   objdump: "binutils",

@@ -64,6 +64,8 @@ export interface TargetSpec {
   readonly startTls?: StartTls;
   /** `keeps-old`: new handshakes get the old leaf throughout. `breaks`: they fail until the agent has undone it. */
   readonly onBadSet: "keeps-old" | "breaks";
+  /** What agent.yml says of further files, from the enrollment on; `files` among them replaces the usual ones. @param dir the test's own */
+  outputs?(dir: string): Readonly<Record<string, unknown>>;
   /** Starts it from the files on disk; called again for the start from disk. */
   start(place: Place): Promise<TargetServer>;
   /** What agent.yml says of the certificate beside files and probe: `reload`, `start`, `check`, further `files` … */
@@ -110,7 +112,8 @@ export async function proveTarget(spec: TargetSpec): Promise<TargetRow> {
   const place = await placeOf(spec, service, host, backend);
   let server: TargetServer | null = await spec.start(place);
   try {
-    host.configure({ files, ...owned(spec), ...spec.settings(place), probe: probeOf(spec, place) });
+    const outputs = { files, ...owned(spec), ...spec.outputs?.(service.dir) };
+    host.configure({ ...outputs, ...spec.settings(place), probe: probeOf(spec, place) });
     const hand = operatorsHand(host);
     await using app = await host.open({ checkpoint: hand.checkpoint });
     await using running = runInBackground(app);
@@ -148,7 +151,7 @@ async function enrollGateway(spec: TargetSpec, service: TestService, host: TestH
   const names = { dns: [targetName], ip: [], uri: [], email: [] };
   await service.admin("POST", "/v1/identities", { id: "gateway-1", profile: "gateway", names });
   const token = await service.admin<{ token: string }>("POST", "/v1/tokens", { identity: "gateway-1", ttl: "1h" });
-  host.configure({ files, ...owned(spec), reload: "watch", probe: "none" });
+  host.configure({ files, ...owned(spec), ...spec.outputs?.(service.dir), reload: "watch", probe: "none" });
   await using app = await host.open();
   const [agent] = app.agents;
   assert.ok(agent);
