@@ -18,7 +18,7 @@ export interface ServerOptions {
 }
 
 /** Starts a server in the foreground and waits until it accepts connections. Fails with its own words. */
-export async function startTargetServer(place: Place, options: ServerOptions): Promise<TargetServer> {
+export async function startTargetServer(place: Pick<Place, "port">, options: ServerOptions): Promise<TargetServer> {
   const [name = "", ...args] = options.argv;
   const daemon = startDaemon(findProgram(name) ?? name, args, options.account);
   const log = (): string => `${daemon.output()}${options.log?.() ?? ""}`;
