@@ -281,11 +281,10 @@ async function survivesBadSet(spec: TargetSpec, { host, agent, place }: TargetSt
   );
   const { seen, downSeconds } = await watch.stop();
   const good = [before, host.installed()];
-  assert.deepEqual(
-    seen.filter((leaf) => !good.includes(leaf)),
-    [],
-    "nobody saw another leaf",
-  );
+  const others = seen.filter((leaf) => !good.includes(leaf));
+  // A server that looks by itself may have taken the new set before the hand was at it.
+  const allowed = spec.settings(place)["reload"] === "watch" ? 1 : 0;
+  assert.ok(others.length <= allowed, `somebody saw another leaf: ${others.join(", ")}`);
   if (spec.onBadSet === "keeps-old") assert.ok(downSeconds < 0.5, `${downSeconds} s without a handshake`);
   else assert.ok(downSeconds > 0, "the bad set broke nothing: then the target keeps the old one");
   return downSeconds;
