@@ -73,7 +73,7 @@ interface Decoded {
  */
 export function decodeReply(bytes: Buffer, from = 0, depth = 0): Decoded | null {
   if (from < bytes.length && !"+-:$*".includes(String.fromCharCode(bytes[from] ?? 0))) {
-    throw new Error("that is not Redis's protocol (a TLS port needs `tls`)");
+    throw new Error("the answer is not Redis's protocol");
   }
   const lineEnd = bytes.indexOf("\r\n", from);
   if (lineEnd < 0) return null;

@@ -192,7 +192,7 @@ async function readLeaf(path: string): Promise<Buffer | null> {
   }
 }
 
-function explain({ connect, passwordFile }: RedisStrategy, error: unknown): string {
+function explain({ connect, passwordFile, tls }: RedisStrategy, error: unknown): string {
   if (!(error instanceof Error)) return oneLine(String(error));
   if (error instanceof Unfit) return oneLine(error.message);
   if (error instanceof RedisRefusal)
@@ -204,7 +204,10 @@ function explain({ connect, passwordFile }: RedisStrategy, error: unknown): stri
     case "EACCES":
       return `this user may not use ${connect}: run the agent as root, or give its user the socket (unixsocketperm)`;
     default:
-      return oneLine(`${connect}: ${error.message}`);
+      // Redis says nothing at all to who speaks in clear at its TLS port.
+      return oneLine(
+        `${connect}: ${error.message}${tls === null ? "; a port with TLS needs `tls: { serverName: … }`" : ""}`,
+      );
   }
 }
 
