@@ -38,7 +38,7 @@ export async function reloadByMaster(
     if (wrong !== null) return { ok: false, detail: wrong };
     const before = await patiently(socket, signal);
     // 2.7 and later answer when it is done; before, the master closes at once and starts itself anew.
-    const answer = await ask(socket, ["reload"], { timeoutMs, signal, isMaster: true });
+    const answer = await ask(socket, ["reload"], { timeoutMs, signal, shut: true });
     if (/^Success=0/m.test(answer)) return refused(socket);
     for (;;) {
       const now = await look(socket, signal);
@@ -96,7 +96,7 @@ async function look(socket: string, signal: AbortSignal | undefined): Promise<Pr
 }
 
 async function processes(socket: string, signal: AbortSignal | undefined): Promise<Processes> {
-  const answer = await ask(socket, ["show", "proc"], { signal, isMaster: true });
+  const answer = await ask(socket, ["show", "proc"], { signal, shut: true });
   if (answer.trim() === "") throw new RuntimeApiError(`${socket} closes without an answer`, "ECONNRESET");
   const master = /^\d+\s+master\s+(\d+)(?:\s+\[failed: (\d+)\])?/m.exec(answer);
   if (master === null)

@@ -87,6 +87,9 @@ async function validateSocket(strategy: HaproxyStrategy, context: ReloadContext)
   const wrong = await socketProblem(socket);
   if (wrong !== null) return [wrong];
   try {
+    const processes = await ask(socket, ["show", "proc"], { signal, timeoutMs: lookTimeoutMs, shut: true });
+    if (/^\d+\s+master\s/m.test(processes))
+      return [`${socket} is the socket of HAProxy's master: name the path of a \`stats socket\` instead`];
     const version = (await ask(socket, ["show", "version"], { signal, timeoutMs: lookTimeoutMs })).trim();
     if (!/^\d/.test(version))
       return [

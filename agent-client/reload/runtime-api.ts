@@ -11,8 +11,8 @@ export interface AskOptions {
   readonly timeoutMs?: number;
   /** Ends the dialogue. */
   readonly signal?: AbortSignal | undefined;
-  /** The master's socket waits for more until it hears that there is none; a worker's answers one line and closes. */
-  readonly isMaster?: boolean;
+  /** Says that no more will come, as `socat` does: a worker's socket answers one line and closes, the master's waits for that. */
+  readonly shut?: boolean;
 }
 
 const defaultTimeoutMs = 10_000;
@@ -62,7 +62,7 @@ export async function ask(
 }
 
 function converse(socketPath: string, command: string, text: string, options: AskOptions): Promise<string> {
-  const { timeoutMs = defaultTimeoutMs, signal, isMaster = false } = options;
+  const { timeoutMs = defaultTimeoutMs, signal, shut = false } = options;
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
@@ -86,7 +86,7 @@ function converse(socketPath: string, command: string, text: string, options: As
     );
     if (signal?.aborted === true) return stop();
     signal?.addEventListener("abort", stop, { once: true });
-    socket.once("connect", () => (isMaster ? socket.end(text) : socket.write(text)));
+    socket.once("connect", () => (shut ? socket.end(text) : socket.write(text)));
     socket.on("data", (chunk: Buffer) => {
       size += chunk.length;
       chunks.push(chunk);

@@ -76,6 +76,42 @@ describe("HAProxy's socket", { skip: needs("openssl") }, () => {
     await assert.rejects(ask(file, ["show"]), /nobody answers there/);
   });
 
+  it("believes a master of 2.7 and later that answers Success=0, and one whose count says that it failed", async () => {
+    const home = join(directory, "master");
+    mkdirSync(home);
+    const target = { directory: home, owner: null, group: null, mode: 0o600, links: {} };
+    /** Says `answer` to `reload`; afterwards `show proc` has one reload more, and a new worker if all went well. */
+    const tell = async (answer: string, isTaken: boolean) => {
+      let reloads = 3;
+      const master = await stand((socket, said) => {
+        if (said.startsWith("reload")) reloads += 1;
+        const isNew = reloads > 3 && isTaken;
+        const failed = reloads > 3 && !isTaken ? 1 : 0;
+        socket.end(
+          said.startsWith("reload")
+            ? answer
+            : `#<PID> <type> <reloads> <uptime>\n10 master ${reloads} [failed: ${failed}] 0d\n# workers\n${isNew ? "12 worker 0 0d\n# old workers\n11 worker 1 0d" : "11 worker 1 0d"}\n`,
+        );
+      });
+      return reload(
+        {
+          kind: "haproxy",
+          socket: join(directory, "none"),
+          reload: { kind: "master", socket: master.path, timeoutMs: 2000 },
+          certificate: null,
+          caFile: null,
+          crlFile: null,
+        },
+        { target: { ...target, files: ["combined.pem", "crl.pem"] } },
+      );
+    };
+    const taken = await tell("Success=1\n--\nloaded\n", true);
+    assert.match(taken.detail, /new worker 12/);
+    assert.equal(taken.ok, true);
+    assert.match((await tell("Success=0\n--\nALERT\n", true)).detail, /refused the reload and keeps its old worker/);
+    assert.match((await tell("", false)).detail, /refused the reload and keeps its old worker/);
+  });
+
   it("does not repeat what a socket sends back of the key, nor take a Success that shows another leaf", async () => {
     const root = makeRoot(directory);
     const leaf = root.issue();
