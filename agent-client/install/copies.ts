@@ -11,7 +11,7 @@ import type { FileName } from "./material.ts";
 import { type Owner, resolveOwner } from "./owner.ts";
 import { fileMode, ownership } from "./stage.ts";
 import { currentLink, explained, InstallError, systemCode, type Target, versionPath } from "./target.ts";
-import { faultsOf, linkedVersion } from "./version.ts";
+import { faultsOf, hasMarker, linkedVersion, quarantineMarker } from "./version.ts";
 
 /**
  * `ours`: a file that the agent wrote, or that is what it would write, or a link of ours. `file`, `link`, `directory`: somebody
@@ -168,18 +168,21 @@ export async function prepareCopies(target: Target, version: string, options: Co
 }
 
 /**
- * Ends what a crash cut short: when copies were begun and are not known to be those of `current`, they are made those. True when
- * there was something to do. May be repeated.
+ * Ends what a crash cut short: when copies were begun and are not known to be those of `current`, they are made those; a `current`
+ * that broke the server is on its way out, and then they stay on the way to what they were begun for. True when there was something
+ * to do. May be repeated.
  * @throws InstallError
  */
 export async function finishCopies(target: Target): Promise<boolean> {
   if (Object.keys(target.copies ?? {}).length === 0) return false;
   const journal = await readJournal(target);
   const current = await linkedVersion(currentLink(target));
-  if (journal === null || current === null || (journal.done && journal.version === current)) return false;
-  const files = Object.values(target.copies ?? {});
-  if ((await faultsOf(target, current, files)).length > 0) return false;
-  const prepared = await prepareCopies(target, current, { adopt: false });
+  if (journal === null || current === null) return false;
+  const isBad = (version: string): Promise<boolean> => hasMarker(target, version, quarantineMarker);
+  const version = (await isBad(current)) && !(await isBad(journal.version)) ? journal.version : current;
+  if (journal.done && journal.version === version) return false;
+  if ((await faultsOf(target, version, Object.values(target.copies ?? {}))).length > 0) return false;
+  const prepared = await prepareCopies(target, version, { adopt: false });
   await prepared.commit();
   return true;
 }

@@ -16,12 +16,12 @@ import {
 } from "node:fs";
 import { basename, join } from "node:path";
 import { after, describe, it } from "node:test";
-import { copyProblem, finishCopies, inspectCopies } from "../../../../agent-client/install/copies.ts";
+import { copyProblem, finishCopies, inspectCopies, prepareCopies } from "../../../../agent-client/install/copies.ts";
 import { readInstalled } from "../../../../agent-client/install/installed.ts";
 import { factsOf, type FileName } from "../../../../agent-client/install/material.ts";
 import { renderFiles } from "../../../../agent-client/install/render.ts";
 import { stage } from "../../../../agent-client/install/stage.ts";
-import { confirm, rollback, switchTo } from "../../../../agent-client/install/switch.ts";
+import { confirm, quarantine, rollback, switchTo } from "../../../../agent-client/install/switch.ts";
 import type { Target } from "../../../../agent-client/install/target.ts";
 import { makeMaterial } from "../../../support/material.ts";
 import { needs } from "../../../support/programs.ts";
@@ -142,6 +142,21 @@ describe("copies at fixed paths", { skip: needs("openssl") }, () => {
     }
     assert.equal(torn, 1, "between key and certificate there was no pair, or this test tests nothing");
     assert.deepEqual(leftovers(), []);
+  });
+
+  it("that were on the way back from a set that broke the server go on with the way back", async () => {
+    const { target, add, shows } = setUp();
+    const [one, two] = [await add(), await add()];
+    await switchTo(target, one);
+    await switchTo(target, two);
+    await quarantine(target, two, "it broke the server");
+    await prepareCopies(target, one, { adopt: false });
+    assert.ok(shows(two), "killed before the first rename");
+    assert.equal(await finishCopies(target), true);
+    assert.ok(shows(one));
+    assert.equal(await finishCopies(target), false);
+    assert.equal(await rollback(target), one);
+    assert.equal(await problemsOf(target), "");
   });
 
   it("that somebody changed, removed or opened are told, and mended by the next switch", async () => {

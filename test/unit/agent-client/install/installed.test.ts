@@ -68,6 +68,18 @@ describe("readInstalled", { skip: needs("openssl") }, () => {
     assert.equal((await readInstalled(combined.target))?.keyMatches, false);
   });
 
+  it("sees leaf and key under the names of a TLS Secret", async () => {
+    const { target, path } = await install(["tls.crt", "tls.key", "ca.crt"]);
+    assert.equal(await problemsOf(target), "");
+    writeFileSync(path("tls.key"), keyPem(makeMaterial(pki).key));
+    assert.equal((await readInstalled(target))?.keyMatches, false);
+    chmodSync(path("tls.key"), 0o644);
+    assert.match(await problemsOf(target), /tls\.key has mode 0644 instead of 0600/);
+    const other = makeMaterial(pki);
+    writeFileSync(path("tls.crt"), renderFiles(other, ["tls.crt"]).get("tls.crt") ?? "");
+    assert.notEqual((await readInstalled(target))?.fingerprint, facts.fingerprint);
+  });
+
   it("tells the leaf that is on disk, not the one of meta.json", async () => {
     const { target, path } = await install(["cert.pem"]);
     const other = makeMaterial(pki);

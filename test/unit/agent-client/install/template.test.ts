@@ -17,7 +17,6 @@ import { needs } from "../../../support/programs.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 import { makeTestCa } from "../../../support/test-ca.ts";
 
-
 describe("templates", { skip: needs("openssl") }, () => {
   const material = makeMaterial(makeTestCa(temporaryDirectory("template")));
   const pem = (file: PemFile): string => renderFiles(material, [file]).get(file)?.toString("utf8") ?? "";
