@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { chmodSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { AgentContext } from "../../../agent-client/context.ts";
 import { passOnce } from "../../../agent-client/agent.ts";
+import { type AgentContext, newView } from "../../../agent-client/context.ts";
+import { openJournal } from "../../../agent-client/journal.ts";
 import { probeOnce } from "../../../agent-client/probe.ts";
 import { nginxFiles, until } from "../../support/agent.ts";
 import { enrolled } from "../../support/agent-client.ts";
@@ -155,5 +156,42 @@ test("a server that was down before the switch is not started: an operator may h
     await passOnce(stopped, { force: true }, idle);
     assert.equal(agent.journal.state.notServed?.row, "down-before");
     assert.throws(() => readFileSync(trace), { code: "ENOENT" });
+  });
+});
+
+test("a crash anywhere on the way back ends with the old leaf served and the new one waiting", async () => {
+  await tell({}, async (story) => {
+    const { host, agent, proxy, pass } = story;
+    for (const place of ["link-switched", "proxy-told", "served", "quarantined", "rolled-back"]) {
+      const before = host.installed();
+      proxy.mode = "broken";
+      const crash = new AbortController();
+      const mortal: AgentContext = {
+        ...agent,
+        checkpoint(name) {
+          if (name !== place) return;
+          crash.abort();
+          throw new Error(`ended at ${name}`);
+        },
+      };
+      await passOnce(mortal, { force: true }, crash.signal);
+      assert.ok(crash.signal.aborted, place);
+
+      const journal = await openJournal(join(host.state, "gateway"));
+      const revived: AgentContext = { ...agent, journal, view: newView() };
+      await settleAgent(revived);
+      assert.equal(host.installed(), before, `${place}: the old leaf is on disk`);
+      const { next, quarantine, retries, notServed } = journal.state;
+      assert.ok(next !== null && quarantine?.leaf === next.fingerprint, `${place}: the new one is blamed`);
+      assert.ok(retries.quarantine.notBefore > Date.now(), `${place}: and waits`);
+      assert.equal(notServed, null, place);
+      const seen = await probeOnce({ connect: proxy.connect, serverName, timeoutMs: 2000 });
+      assert.ok("fingerprint" in seen && seen.fingerprint === before, `${place}: served`);
+
+      proxy.mode = "follow";
+      await agent.journal.update(journal.state);
+      assert.equal((await pass()).failed, false, host.lines.join(""));
+      assert.equal(host.installed(), next.fingerprint);
+    }
   });
 });
