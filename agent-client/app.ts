@@ -26,6 +26,8 @@ export interface AgentOverrides {
   readonly random?: () => number;
   readonly log?: Log;
   readonly checkpoint?: (name: string) => void;
+  /** How long an answer of the service may take. */
+  readonly serviceTimeoutMs?: number;
 }
 
 export interface OpenOptions {
@@ -80,7 +82,12 @@ export async function openAgent(
     clock,
     log,
   });
-  const client = createServiceClient({ ...config, roots: () => trust.anchors, clock });
+  const client = createServiceClient({
+    ...config,
+    roots: () => trust.anchors,
+    clock,
+    ...(overrides.serviceTimeoutMs === undefined ? {} : { timeoutMs: overrides.serviceTimeoutMs }),
+  });
   const agents: AgentContext[] = [];
   const collect = (): readonly CertificateMetrics[] =>
     agents.map(({ config: certificate, journal, view }) => metricsOf(certificate, journal.state, trust.trust, view));

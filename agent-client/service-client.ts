@@ -22,7 +22,7 @@ import {
 } from "./answers.ts";
 import type { Credential } from "./credentials.ts";
 
-const timeoutMs = 20_000;
+const defaultTimeoutMs = 20_000;
 /** The service answers a held poll after 55 s at the latest. */
 const changesWait = "55s";
 const changesTimeoutMs = 75_000;
@@ -63,6 +63,8 @@ export interface ServiceClientOptions {
   /** DER of the roots trusted at this moment. */
   readonly roots: () => readonly Buffer[];
   readonly clock: Clock;
+  /** From a call to the last byte of its answer; the change feed has its own. */
+  readonly timeoutMs?: number;
 }
 
 /** Every call throws AppError with the service's code, or NetworkError. */
@@ -75,7 +77,7 @@ export function createServiceClient(options: ServiceClientOptions): ServiceClien
       ...(call.body === undefined ? {} : { body: call.body }),
       headers: call.headers ?? {},
       tls: call.tls ?? tlsOf(options.roots(), call.speaker ?? null),
-      timeoutMs: call.timeoutMs ?? timeoutMs,
+      timeoutMs: call.timeoutMs ?? options.timeoutMs ?? defaultTimeoutMs,
       maxBytes: call.maxBytes ?? maxAnswer,
       ...(call.signal === undefined ? {} : { signal: call.signal }),
     });

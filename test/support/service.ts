@@ -49,14 +49,17 @@ const anyPorts = Object.fromEntries(
   ["AGENTS", "ENROLLMENT", "ADMIN", "PUBLIC", "OPS"].map((name) => [`NEWLEAF_LISTEN_${name}`, "127.0.0.1:0"]),
 );
 
-/** `env` overrides configuration as the environment does: `NEWLEAF_PROFILES_AGENT_VALIDITY: "3s"`. */
+/**
+ * `foundedThen`: the CA is as old as the clock says, not founded today.
+ * `env` overrides configuration as the environment does: `NEWLEAF_PROFILES_AGENT_VALIDITY: "3s"`.
+ */
 export async function startService(
   env: Readonly<Record<string, string>> = {},
-  { clockOffset = 0 }: { clockOffset?: number } = {},
+  { clockOffset = 0, foundedThen = false }: { clockOffset?: number; foundedThen?: boolean } = {},
 ): Promise<TestService> {
   const dir = await mkdtemp(join(tmpdir(), "newleaf-test-"));
   const dataDir = join(dir, "data");
-  await initDataDir(dataDir, dir);
+  await atOffset(foundedThen ? clockOffset : 0, () => initDataDir(dataDir, dir));
   const config = loadConfig({ dataDir, env: { ...anyPorts, ...env } });
   const clock = movableClock();
   clock.advance(clockOffset);
@@ -127,6 +130,17 @@ export async function startService(
     },
   };
   return service;
+}
+
+/** `newleaf init` takes the time from the system. */
+async function atOffset(offset: number, work: () => Promise<void>): Promise<void> {
+  const { now } = Date;
+  Date.now = () => now() + offset;
+  try {
+    await work();
+  } finally {
+    Date.now = now;
+  }
 }
 
 /** What `newleaf init` does, in this process. */
