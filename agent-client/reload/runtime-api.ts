@@ -2,7 +2,7 @@
  * HAProxy's Runtime API (management guide §9.3) and its master CLI (§9.4): one command on one connection to a Unix socket, as
  * `socat` would say it. The socket answers and closes.
  */
-import { lstat, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 
@@ -108,8 +108,8 @@ function converse(socketPath: string, command: string, text: string, options: As
 export async function socketProblem(path: string): Promise<string | null> {
   try {
     if (!(await stat(path)).isSocket()) return `${path} is not a socket: name the one of \`stats socket\` or \`-S\``;
-    const directory = await lstat(dirname(path));
-    if (directory.isDirectory() && (directory.mode & 0o002) !== 0)
+    const directory = await stat(dirname(path));
+    if ((directory.mode & 0o002) !== 0)
       return `anybody may put a socket into ${dirname(path)}, and the private key goes through it: move the socket to a directory of HAProxy's own, such as /run/haproxy`;
     return null;
   } catch (error) {
