@@ -24,6 +24,9 @@ interface Answer {
 /** Why Caddy was not reloaded. */
 class Refused extends Error {}
 
+/** Caddy looked at it and said no. */
+class Declined extends Refused {}
+
 /**
  * Has Caddy load its configuration anew, certificates included: the file of `config`, or, without one, what it runs with now.
  * A bad pair is refused by Caddy, which then goes on with what it has.
@@ -34,7 +37,8 @@ export async function reloadByCaddy(strategy: CaddyStrategy, context: ReloadCont
     await (strategy.config === null ? loadRunning(ask) : loadFile(ask, strategy.config));
     return { ok: true, detail: `Caddy loaded ${sourceOf(strategy)} anew` };
   } catch (error) {
-    return { ok: false, detail: explain(strategy, error) };
+    const refused = error instanceof Declined;
+    return { ok: false, ...(refused ? { refused } : {}), detail: explain(strategy, error) };
   }
 }
 
@@ -83,7 +87,7 @@ async function loadFile(ask: Ask, path: string): Promise<void> {
 function accepted(answer: Answer): void {
   const error = errorOf(answer);
   if (answer.status !== 200 || error !== null) {
-    throw new Refused(`Caddy refuses to load it and goes on with what it has: ${whatever(answer)}`);
+    throw new Declined(`Caddy refuses to load it and goes on with what it has: ${whatever(answer)}`);
   }
 }
 

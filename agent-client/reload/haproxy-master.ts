@@ -71,6 +71,7 @@ export async function validateMaster({ socket }: MasterReload): Promise<readonly
 function refused(socket: string): ReloadResult {
   return {
     ok: false,
+    refused: true,
     detail: `HAProxy refused the reload and keeps its old worker (${socket}, show proc: failed): run haproxy -c -f with its configuration, and read its log`,
   };
 }

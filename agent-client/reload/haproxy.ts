@@ -58,8 +58,8 @@ export async function reloadByHaproxy(
     return { ok: true, detail: `${done.join(", ")} changed through ${strategy.socket}` };
   } catch (error) {
     const detail = error instanceof Error ? error.message : String(error);
-    if (strategy.reload === null || error instanceof Refused || context.signal?.aborted === true)
-      return { ok: false, detail };
+    if (error instanceof Refused) return { ok: false, refused: true, detail };
+    if (strategy.reload === null || context.signal?.aborted === true) return { ok: false, detail };
     return reloadInstead(strategy.reload, context, detail);
   }
 }

@@ -23,6 +23,9 @@ const authorityFiles: readonly string[] = ["ca.pem", "ca.crt"];
 /** Why Redis was not told. Never holds the password. */
 class Unfit extends Error {}
 
+/** `Unable to update TLS configuration. Check server logs.`: the files, not the password or the right to use CONFIG. */
+const tlsRefusal = /Unable to update TLS/i;
+
 /** Has Redis read its TLS files anew. A bad pair is refused by Redis, which then goes on with what it has. */
 export async function reloadByRedis(strategy: RedisStrategy, context: ReloadContext): Promise<ReloadResult> {
   try {
@@ -32,7 +35,8 @@ export async function reloadByRedis(strategy: RedisStrategy, context: ReloadCont
       return { ok: true, detail: `Redis loaded ${configured.map(([, path]) => path).join(", ")}` };
     });
   } catch (error) {
-    return { ok: false, detail: explain(strategy, error) };
+    const refused = error instanceof RedisRefusal && tlsRefusal.test(error.message);
+    return { ok: false, ...(refused ? { refused } : {}), detail: explain(strategy, error) };
   }
 }
 
