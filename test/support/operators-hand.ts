@@ -3,23 +3,35 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestHost } from "./agent.ts";
 
+/**
+ * `link-switched`: right after the switch, so that the agent still looks at the files before the server is told. `reloaded`: after
+ * that look and before the server reads them.
+ */
+export type Moment = "link-switched" | "reloaded";
+
 export interface Hand {
-  armed: boolean;
+  /** Breaks the next set at that moment, once. */
+  strike(at: Moment): void;
+  /** It has struck. */
   readonly broke: boolean;
   checkpoint(name: string): void;
 }
 
-/** Puts another key beside the certificate: once, after the agent's last look at the files and before the server reads them. */
+/** Puts another key beside the certificate, as an operator in a hurry may. */
 export function operatorsHand(host: TestHost): Hand {
   let broke = false;
-  const hand: Hand = {
-    armed: false,
+  let armed: Moment | null = null;
+  return {
+    strike(at) {
+      armed = at;
+      broke = false;
+    },
     get broke() {
       return broke;
     },
     checkpoint(name) {
-      if (!hand.armed || name !== "reloaded") return;
-      hand.armed = false;
+      if (name !== armed) return;
+      armed = null;
       const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
       const key = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
       for (const name of ["key.pem", "combined.pem"]) {
@@ -33,7 +45,6 @@ export function operatorsHand(host: TestHost): Hand {
       broke = true;
     },
   };
-  return hand;
 }
 
 function spoilt(store: Buffer): Buffer {

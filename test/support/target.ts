@@ -79,6 +79,7 @@ export interface TargetStory {
   readonly host: TestHost;
   readonly agent: AgentContext;
   readonly place: Place;
+  readonly hand: Hand;
   /** Renews now and waits until the new leaf is in force and presented. @returns seconds from `renewed` to `served` */
   renew(): Promise<number>;
 }
@@ -119,13 +120,13 @@ export async function proveTarget(spec: TargetSpec): Promise<TargetRow> {
     await using running = runInBackground(app);
     const [agent] = app.agents;
     assert.ok(agent);
-    const story: TargetStory = { service, host, agent, place, renew: () => renewOnce(spec, host, agent, place) };
+    const story: TargetStory = { service, host, agent, place, hand, renew: () => renewOnce(spec, host, agent, place) };
     await until("the first leaf is in force", () => agent.journal.state.current?.generation === 1 && isQuiet(agent));
 
     const { seconds, report } = await renewUnderTraffic(spec, story);
     const revokedRefusedSeconds = spec.readsCrl === undefined ? null : await revokes(spec, story);
     await spec.also?.(story);
-    const badSetDownSeconds = await survivesBadSet(spec, story, hand);
+    const badSetDownSeconds = await survivesBadSet(spec, story);
     await running[Symbol.asyncDispose]();
 
     const onDisk = host.installed();
@@ -267,10 +268,10 @@ async function revokes(spec: TargetSpec, { service, host, place }: TargetStory):
 }
 
 /** The agent undoes it, whether the server kept the old leaf or broke. @returns seconds without a good handshake at a stretch */
-async function survivesBadSet(spec: TargetSpec, { host, agent, place }: TargetStory, hand: Hand): Promise<number> {
+async function survivesBadSet(spec: TargetSpec, { host, agent, place, hand }: TargetStory): Promise<number> {
   const before = host.installed();
   await using watch = watchHandshakes(spec, place);
-  hand.armed = true;
+  hand.strike("reloaded");
   agent.view.forced = true;
   agent.wake.now();
   await until("the set on disk was broken", () => hand.broke);

@@ -26,6 +26,12 @@ test(
         reload: { signal: "USR1", pidFile: pidFile(place), process: "apache2" },
         start: startCommand(place),
       }),
+      async also({ hand, renew, place }) {
+        hand.strike("link-switched");
+        await renew();
+        assert.ok(hand.broke);
+        assert.doesNotMatch(readFileSync(errorLog(place), "utf8"), /AH02565/, "noticed before Apache heard of it");
+      },
     });
     assert.equal(row.newConnections.failed, 0);
     assert.equal(row.webSockets?.cut, 0);

@@ -29,7 +29,15 @@ test(
         });
       },
       settings: (place) => ({ reload: { signal: "HUP", pidFile: pidFile(place), process: "nginx" } }),
-      async also({ place }) {
+      async also({ hand, renew, place }) {
+        hand.strike("link-switched");
+        await renew();
+        assert.ok(hand.broke);
+        assert.doesNotMatch(
+          readFileSync(join(place.dir, "error.log"), "utf8"),
+          /\[emerg\]/,
+          "noticed before nginx heard of it",
+        );
         const check = [findProgram("nginx") ?? "", "-t", "-q", "-c", join(place.dir, "nginx.conf")] as const;
         execFileSync(check[0], check.slice(1), { stdio: "pipe" });
       },
