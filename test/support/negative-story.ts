@@ -179,7 +179,7 @@ export async function crlsWith({ client, service }: Story, spoil: () => Buffer):
 }
 
 /** One that the issuing CA signed, and that is over. */
-export function expiredCrl({ service, stranger }: Story): Buffer {
+export function expiredCrl({ service, stranger }: Pick<Story, "service" | "stranger">): Buffer {
   const keys = join(service.dataDir, "issuers");
   const file = readdirSync(keys).find((name) => name.endsWith(".key.pem"));
   assert.ok(file !== undefined);
