@@ -68,7 +68,7 @@ export async function openAgent(
   options: OpenOptions,
   overrides: AgentOverrides = {},
 ): Promise<AgentApp> {
-  const clock = overrides.clock ?? systemClock;
+  const { clock = systemClock, serviceTimeoutMs: timeoutMs } = overrides;
   const log = overrides.log ?? createLog((line) => void process.stderr.write(line), clock.now);
   const chosen = chooseCertificates(config, options.name);
   await using stack = new AsyncDisposableStack();
@@ -82,12 +82,7 @@ export async function openAgent(
     clock,
     log,
   });
-  const client = createServiceClient({
-    ...config,
-    roots: () => trust.anchors,
-    clock,
-    ...(overrides.serviceTimeoutMs === undefined ? {} : { timeoutMs: overrides.serviceTimeoutMs }),
-  });
+  const client = createServiceClient({ ...config, roots: () => trust.anchors, clock, timeoutMs });
   const agents: AgentContext[] = [];
   const collect = (): readonly CertificateMetrics[] =>
     agents.map(({ config: certificate, journal, view }) => metricsOf(certificate, journal.state, trust.trust, view));

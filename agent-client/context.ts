@@ -16,6 +16,7 @@ import {
   fresh,
   type Journal,
   type JournalFile,
+  newestLeaf,
   type RetryKind,
   speakingLeaf,
   type Step,
@@ -25,6 +26,7 @@ import type { Outcome } from "./metrics.ts";
 import type { Desk } from "./reload/desk.ts";
 import type { ServiceClient } from "./service-client.ts";
 import type { TrustStore } from "./trust-store.ts";
+import { isLate } from "./urgency.ts";
 import type { Wake } from "./wake.ts";
 
 export interface AgentContext {
@@ -165,8 +167,11 @@ export function failed(context: AgentContext, kind: RetryKind, trouble: Trouble)
     random: context.random(),
   });
   const attempts: Attempts = { failures, notBefore, error: { step: trouble.step, message, code, at: now } };
-  const fields = { step: trouble.step, code, failures, retry: new Date(notBefore).toISOString(), why: message };
-  if (hopeless) log.error("failed", fields);
+  const retry = new Date(notBefore).toISOString();
+  const fields = { work: kind, step: trouble.step, code, failures, retry, why: message };
+  const { crls } = context.trust.trust;
+  if (hopeless || isLate(kind, { now, leaf: newestLeaf(journal.state), crls: crls.values() }))
+    log.error("failed", fields);
   else log.warn("failed", fields);
   context.count(trouble.outcome);
   return { retries: { ...journal.state.retries, [kind]: attempts } };

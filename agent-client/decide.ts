@@ -21,6 +21,7 @@ import {
 } from "./choice.ts";
 import { type HeldLeaf, type Journal, newestLeaf, type RetryKind, type Window } from "./journal.ts";
 import { after, gate, type Pace, paceOf } from "./pace.ts";
+import { latestRenewal } from "./urgency.ts";
 
 export interface World extends Choice {
   readonly journal: Choice["journal"] &
@@ -72,8 +73,6 @@ export interface Decision {
 }
 
 const minute = 60_000;
-/** Of a leaf's life; whatever window the service names, renewal begins no later. */
-const latestRenewal = 0.9;
 
 /** When a leaf renews: at its point in the window, at once when the service moved the window into the past, and never too late. */
 export function renewalDue(leaf: HeldLeaf, window: Window | null): number {

@@ -9,6 +9,7 @@ import { type Journal, newestLeaf, retryKinds, speakingLeaf } from "./journal.ts
 import { choiceOf } from "./sets.ts";
 
 const maxMessage = 900;
+const notableSkewMs = 60_000;
 
 /** A leaf of which the service says this has no future. */
 const dead: ReadonlySet<ProblemCode> = new Set([
@@ -38,10 +39,19 @@ export async function report(context: AgentContext, installed: Installed | null,
   context.checkpoint("report-sent");
   view.reportedAt = clock.now();
   view.reportedDigest = digestOf(body);
+  sayClock(context);
   const done = succeeded(context, "report");
   if (leaf === journal.state.next) await promote(context, done);
   // A report on the way (what comes next, what failed) does not change how far the new leaf is.
   else await journal.update({ ...done, step: journal.state.next === null ? "idle" : step });
+}
+
+/** With every report: whose clock is wrong is for a human to find, and certificates are a matter of time. */
+function sayClock({ client, log }: AgentContext): void {
+  const { skewMs } = client;
+  if (skewMs === null || Math.abs(skewMs) < notableSkewMs) return;
+  const seconds = Math.round(skewMs / 1000);
+  log.warn("clock-skew", { seconds, why: `this host's clock is ${seconds > 0 ? "ahead of" : "behind"} the service's` });
 }
 
 /** Whether the service knows less than this. */

@@ -64,7 +64,7 @@ export interface ServiceClientOptions {
   readonly roots: () => readonly Buffer[];
   readonly clock: Clock;
   /** From a call to the last byte of its answer; the change feed has its own. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
 }
 
 /** Every call throws AppError with the service's code, or NetworkError. */
