@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { CanaryVerdict } from "./canary.ts";
 import type { Address, CertificateConfig } from "./config.ts";
-import { type Journal, newestLeaf } from "./journal.ts";
+import { type HeldLeaf, type Journal, newestLeaf } from "./journal.ts";
 import type { Trust } from "./trust-store.ts";
 
 /** What an attempt came to. */
@@ -41,14 +41,16 @@ export function metricsOf(
   trust: Trust,
   seen: { readonly attempts: CertificateMetrics["attempts"]; readonly canaries: readonly CanaryVerdict[] },
 ): CertificateMetrics {
-  const { served, notServed, told } = journal;
+  const { served, notServed, told, quarantine } = journal;
   const newest = newestLeaf(journal);
+  const due = dueLeaf(config, journal);
   const ends = [...trust.crls.values()].map((crl) => crl.nextUpdate);
   return {
     name: config.name,
     notAfter: newest?.notAfter ?? null,
-    servedMatches: notServed === null && newest !== null && served?.fingerprint === newest.fingerprint,
-    reloadPending: notServed !== null || (newest !== null && told?.fingerprint !== newest.fingerprint),
+    servedMatches:
+      notServed === null && due !== null && served?.fingerprint === (quarantine === null ? due : newest)?.fingerprint,
+    reloadPending: notServed !== null || (due !== null && told?.fingerprint !== due.fingerprint),
     crlNextUpdate: ends.length === 0 || !config.target.files.includes("crl.pem") ? null : Math.min(...ends),
     canary: {
       good: worst(seen.canaries.map((canary) => canary.good)),
@@ -56,6 +58,13 @@ export function metricsOf(
     },
     attempts: seen.attempts,
   };
+}
+
+/** The newest leaf, unless the proxy is not to have it yet: it was taken back, or is being announced to those who pin leaves. */
+function dueLeaf({ beforeSwitch }: CertificateConfig, { current, next, quarantine, served }: Journal): HeldLeaf | null {
+  if (next === null || current === null || served?.fingerprint !== current.fingerprint) return next ?? current;
+  const waits = quarantine?.leaf === next.fingerprint || (beforeSwitch !== null && quarantine === null);
+  return waits ? current : next;
 }
 
 /** Of several probes: false when one is false, null when none knows. */
