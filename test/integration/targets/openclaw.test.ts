@@ -111,7 +111,12 @@ test(
         maxFileBytes: 65_536,
         reload: "watch",
         beforeSwitch: { command: ["sh", "-c", `echo "$NEWLEAF_NEXT_FINGERPRINT" >> ${told}`], wait: "1s" },
-        probe: { connect: `127.0.0.1:${port}`, serverName: targetName, timeout: "5s" },
+        probe: {
+          connect: `127.0.0.1:${port}`,
+          serverName: targetName,
+          http: { path: "/healthz", status: 200 },
+          timeout: "5s",
+        },
       });
       const client = startPinningClient(service, port, host.installed());
       await using app = await host.open();
