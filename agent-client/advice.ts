@@ -45,6 +45,9 @@ const byWord: Readonly<Record<string, string>> = {
   "clients-refused-for-good":
     "clients are locked out: does the server load ca.pem and crl.pem from `directory`/current, and does the service publish its CRLs (newleaf crl show)?",
   "revoked-let-in": "have the server load crl.pem (nginx: ssl_crl), and switch session resumption off",
+  "preflight-chain":
+    "was the service's CA replaced? newleaf status there; newleaf-agent status shows the bundle held here",
+  unreadable: "put the directory of the certificate right; everything in it can be made anew from the agent's state",
   install: "see what the message names: space, owner, mode or links",
 };
 

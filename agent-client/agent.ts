@@ -3,6 +3,7 @@ import { type AgentContext, failed, speakerOf, succeeded, WaitingError, WorkErro
 import { type Action, decide, type Decision, type World } from "./decide.ts";
 import { announce, install, look, tell } from "./deploy.ts";
 import { type Installed, readInstalled } from "./install/installed.ts";
+import { InstallError } from "./install/target.ts";
 import { newestLeaf, type RetryKind } from "./journal.ts";
 import type { Outcome } from "./metrics.ts";
 import { paceOf } from "./pace.ts";
@@ -18,6 +19,8 @@ import { sleep } from "./wake.ts";
 const maxActionsInARow = 40;
 const faultPauseMs = 5000;
 const shortestSleepMs = 20;
+/** Code of the failure that the directory of the certificate cannot be read. */
+const unreadable = "unreadable";
 
 /** Keeps the certificate until the signal aborts. Never throws. */
 export async function runAgent(context: AgentContext, signal: AbortSignal): Promise<void> {
@@ -102,9 +105,11 @@ export async function takeStep(context: AgentContext, signal: AbortSignal): Prom
 async function observe(context: AgentContext): Promise<{ world: World; installed: Installed | null }> {
   const { config, journal, trust, view } = context;
   await takeWindowHint(context);
-  const installed = await readInstalled(config.target);
+  const { installed, isVisible } = await lookAtDisk(context);
   const world: World = {
     ...(await choiceOf(context, installed)),
+    // What cannot be looked at is left alone; asking, trust and reports go on.
+    ...(isVisible ? {} : { desired: null, fallback: null }),
     journal: journal.state,
     canGoBack: installed !== null && installed.quarantined && canGoBack(context, installed),
     trust: { held: trust.trust.version > 0, outdated: trust.outdated, checkedAt: trust.checkedAt },
@@ -116,6 +121,24 @@ async function observe(context: AgentContext): Promise<{ world: World; installed
     forced: view.forced,
   };
   return { world, installed };
+}
+
+/** A directory that cannot be read is a failure like any other: it is told to people and to the service, and looked at again. */
+async function lookAtDisk(context: AgentContext): Promise<{ installed: Installed | null; isVisible: boolean }> {
+  const { config, journal, clock } = context;
+  const known = journal.state.retries.install;
+  try {
+    const installed = await readInstalled(config.target);
+    if (known.error?.code === unreadable) await journal.update(succeeded(context, "install"));
+    return { installed, isVisible: true };
+  } catch (cause) {
+    if (!(cause instanceof InstallError)) throw cause;
+    if (known.error?.code !== unreadable || known.notBefore <= clock.now()) {
+      const error = new WorkError(cause.message, unreadable);
+      await journal.update(failed(context, "install", { step: journal.state.step, error, outcome: "failed" }));
+    }
+    return { installed: null, isVisible: false };
+  }
 }
 
 async function act(

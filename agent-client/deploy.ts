@@ -1,9 +1,10 @@
 /** The arrows checked → staged → announced → switched → reloaded → served. The way back is in way-back.ts. */
 import { announcedAt, chooseSet, type Desired, isAsDesired, needsTelling } from "./choice.ts";
 import { type AgentContext, arrow, failed, succeeded, WorkError } from "./context.ts";
-import type { Installed } from "./install/installed.ts";
+import { type Installed, readInstalled } from "./install/installed.ts";
 import { ensureLinks } from "./install/links.ts";
 import { confirm, prune, switchTo } from "./install/switch.ts";
+import { InstallError, type Target } from "./install/target.ts";
 import { fresh, type Told } from "./journal.ts";
 import { runCheck } from "./reload/check.ts";
 import { startServer } from "./reload/start.ts";
@@ -56,6 +57,7 @@ export async function install(context: AgentContext, installed: Installed | null
   checkpoint("link-switched");
   const links = await ensureLinks(target, { adopt });
   for (const { path, movedTo } of [...copies.adopted, ...links.adopted]) log.info("adopted", { path, movedTo });
+  await assertIntact(target, version);
   log.info("installed", { version, fingerprint: set.fingerprint, bundle: trust.trust.version });
   await journal.update({ staging: null, stuck: null, ...succeeded(context, "install", "announce", "serve") });
   const { told, served, notServed } = journal.state;
@@ -64,6 +66,17 @@ export async function install(context: AgentContext, installed: Installed | null
   await confirm(target, version);
   await prune(target);
   await journal.update({ step: "idle", served: { ...served, version } });
+}
+
+/** The proxy is never told of a set that another hand has already changed; and there is a pause before the next attempt. */
+async function assertIntact(target: Target, version: string): Promise<void> {
+  const found = await readInstalled(target);
+  if (found?.version === version && found.complete) return;
+  const what =
+    found === null ? "it is gone" : found.version === version ? found.problems.join("; ") : "it is another set";
+  throw new InstallError(
+    `right after the switch the files on disk are not what was written: ${what}. Find out who else changes ${target.directory}`,
+  );
 }
 
 /** An expired leaf would lock out everybody, a new one only those who pin and were not told. */
@@ -190,9 +203,15 @@ export async function look(context: AgentContext, installed: Installed, signal: 
   await journal.update({ notServed, healthyBefore: null, ...succeeded(context, "serve") });
 }
 
+const clientRows: ReadonlySet<string> = new Set<Row["name"]>(["revoked-let-in", "clients-refused-for-good"]);
+/** What a reload did not mend by then is not its to mend, and each leaves an old worker behind. */
+const mostReloadsForClients = 3;
+
 /** A proxy that came back by itself, or was told before a crash, needs no second reload. */
 async function servesAlready(context: AgentContext, installed: Installed): Promise<boolean> {
-  const { told, notServed, served } = context.journal.state;
+  const { told, notServed, served, retries } = context.journal.state;
+  // Who is let in is not seen in the leaf: a reload that did nothing may do something the next time.
+  if (clientRows.has(notServed?.row ?? "") && retries.serve.failures <= mostReloadsForClients) return false;
   const isNews = notServed !== null || served?.version !== installed.version;
   if (context.config.probes.length === 0 || told?.version !== installed.version || !isNews) return false;
   return (await wrongNow(context, installed.fingerprint)) === null;

@@ -9,6 +9,7 @@ import { factsOf, type FileName, type Material } from "./install/material.ts";
 import { digestOf, editionOf, readRecipe, renderOutputs } from "./install/outputs.ts";
 import { checkSizes, preflight, PreflightError } from "./install/preflight.ts";
 import { stage } from "./install/stage.ts";
+import { prune } from "./install/switch.ts";
 import { InstallError } from "./install/target.ts";
 import { newestLeaf, type Told } from "./journal.ts";
 import { type Change, everything } from "./reload/strategy.ts";
@@ -91,6 +92,8 @@ export async function prepare(context: AgentContext, set: Desired, installed: In
   const { bundleVersion } = set;
   const recipeDigest = digestOf(recipe, material.key);
   const facts = factsOf(material, { bundleVersion, stagedAt: staging.stagedAt, recipe: recipeDigest });
+  // Sets that were never served are not pruned afterwards: where something spoils each of them they must not fill the disk.
+  if (installed !== null) await prune(target);
   const { version } = await stage(target, files, facts);
   return version;
 }

@@ -123,7 +123,8 @@ async function readOne(
   now: number,
 ): Promise<CertificateStatus> {
   const journal = await readJournal(join(config.state, certificate.name));
-  const installed = await readInstalled(certificate.target);
+  // That it cannot be read is among the failures.
+  const installed = await readInstalled(certificate.target).catch(() => null);
   const newest = newestLeaf(journal);
   const [served, canaries] = await Promise.all([
     seen(certificate, installed, journal),
