@@ -10,7 +10,7 @@ import {
 import type { Clock } from "@newleaf/shared/clock";
 import { type ClientTls, type HttpResponse, NetworkError, requestJson } from "@newleaf/shared/http-client";
 import { pemEncode } from "@newleaf/shared/pem";
-import { AppError } from "@newleaf/shared/problems";
+import { AppError, problems } from "@newleaf/shared/problems";
 import {
   type Changes,
   type Period,
@@ -94,7 +94,9 @@ export function createServiceClient(options: ServiceClientOptions): ServiceClien
       return await agents(call);
     } catch (error) {
       // A leaf that the gate refuses must not keep fresh CRLs from the proxy.
-      if (error instanceof AppError) return enrollment({ ...call, speaker: null });
+      // One that has too much to do would only be asked twice.
+      if (error instanceof AppError && problems[error.code].retry !== "later")
+        return enrollment({ ...call, speaker: null });
       throw error;
     }
   };

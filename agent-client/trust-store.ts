@@ -89,9 +89,14 @@ export class TrustStore {
     return distinct([...decode(this.#record.roots), ...decode(this.#record.pinned)]);
   }
 
-  /** The service has announced something newer. */
+  /** The service has announced something newer, or must have something newer by now: a CRL is over that was not asked for since. */
   get outdated(): boolean {
     const { version } = this.#record;
+    const { checkedAt } = this;
+    const now = this.#options.clock.now();
+    const isOver = ({ nextUpdate }: AcceptedCrl): boolean =>
+      nextUpdate <= now && (checkedAt === null || checkedAt < nextUpdate);
+    if ([...this.#crls.values()].some(isOver)) return true;
     if (this.#news === null) return false;
     if (this.#news.bundleVersion > version) return true;
     return Object.entries(this.#news.crls).some(([id, number]) => {

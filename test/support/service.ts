@@ -50,7 +50,7 @@ const anyPorts = Object.fromEntries(
 );
 
 /**
- * `foundedThen`: the CA is as old as the clock says, not founded today.
+ * `foundedThen`: the CA is a day older than the service's clock, not founded today.
  * `env` overrides configuration as the environment does: `NEWLEAF_PROFILES_AGENT_VALIDITY: "3s"`.
  */
 export async function startService(
@@ -59,7 +59,7 @@ export async function startService(
 ): Promise<TestService> {
   const dir = await mkdtemp(join(tmpdir(), "newleaf-test-"));
   const dataDir = join(dir, "data");
-  await atOffset(foundedThen ? clockOffset : 0, () => initDataDir(dataDir, dir));
+  await atOffset(foundedThen ? clockOffset - 86_400_000 : 0, () => initDataDir(dataDir, dir));
   const config = loadConfig({ dataDir, env: { ...anyPorts, ...env } });
   const clock = movableClock();
   clock.advance(clockOffset);
