@@ -1,10 +1,13 @@
 /** What containers see of a renewal: mounts as a container engine makes them, and a pod that starts again with an empty volume. */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { chmodSync, chownSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
 import { test } from "node:test";
+import { stringify } from "yaml";
 import { enrollCommand } from "../../agent-client/commands.ts";
 import { stage } from "../../agent-client/install/stage.ts";
 import { switchTo } from "../../agent-client/install/switch.ts";
@@ -35,8 +38,8 @@ test(
       mode: 0o600,
       links: {},
     };
-    const put = async (text: string, at: number): Promise<void> => {
-      const contents = new Map([["key.pem" as const, Buffer.from(text)]]);
+    const put = async (content: string, at: number): Promise<void> => {
+      const contents = new Map([["key.pem" as const, Buffer.from(content)]]);
       const { version } = await stage(target, contents, {
         fingerprint: `sha256:${String(at).repeat(64)}`,
         notAfter: 4_000_000_000_000,
@@ -85,7 +88,7 @@ test("a pod that starts again with an empty volume gets its files from `state`, 
   const files = ["tls.crt", "tls.key", "ca.crt", "crl.pem"];
   host.configure({ files, reload: "watch", probe: "none" });
   const said: string[] = [];
-  const terminal = { out: (text: string) => void said.push(text), error: (text: string) => void said.push(text) };
+  const terminal = { out: (line: string) => void said.push(line), error: (line: string) => void said.push(line) };
   // As the init container of deploy/kubernetes does, with the same spent token each time.
   const enroll = () =>
     enrollCommand(
@@ -107,3 +110,50 @@ test("a pod that starts again with an empty volume gets its files from `state`, 
   assert.equal(host.file("tls.crt"), first, said.join(""));
   assert.match(host.file("tls.key"), /PRIVATE KEY/);
 });
+
+test(
+  "an agent that is not root makes its directories in volumes that are root's and its group's, as a pod gives them",
+  {
+    skip: cannotBecomeAnother,
+  },
+  async () => {
+    await using service = await startService();
+    chmodSync(service.dir, 0o711);
+    chmodSync(service.dataDir, 0o711);
+    const token = await service.token("gateway-0", { dns: ["gateway.claw.internal"] });
+    const volume = (name: string): string => {
+      const path = join(service.dir, name);
+      mkdirSync(path);
+      chownSync(path, 0, user.gid);
+      // What fsGroup makes of a volume.
+      chmodSync(path, 0o2775);
+      return path;
+    };
+    const [tls, state] = [volume("tls"), volume("state")];
+    const tokenFile = join(service.dir, "token");
+    writeFileSync(tokenFile, token, { mode: 0o440 });
+    chownSync(tokenFile, 0, user.gid);
+    const config = join(service.dir, "init.yml");
+    const certificate = { name: "gateway", directory: join(tls, "gateway"), files: ["tls.crt", "tls.key"] };
+    const settings = { owner: user.uid, group: user.gid, reload: "watch", probe: "none" };
+    writeFileSync(
+      config,
+      stringify({
+        server: service.urls.agents,
+        enrollment: service.urls.enrollment,
+        state: join(state, "gateway"),
+        certificates: [{ ...certificate, ...settings }],
+      }),
+    );
+    const agent = spawn(process.execPath, [main, "enroll", "--config", config, "--token-file", tokenFile], {
+      ...user,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const said = Promise.all([text(agent.stdout), text(agent.stderr)]);
+    const [code] = (await once(agent, "exit")) as [number | null];
+    assert.equal(code, 0, (await said).join(""));
+    const key = statSync(join(tls, "gateway", "current", "tls.key"));
+    assert.deepEqual([key.mode & 0o777, key.uid, key.gid], [0o600, user.uid, user.gid]);
+    assert.equal(statSync(join(state, "gateway")).mode & 0o777, 0o700);
+  },
+);
