@@ -111,6 +111,13 @@ test("a pod that starts again with an empty volume gets its files from `state`, 
   assert.match(host.file("tls.key"), /PRIVATE KEY/);
 });
 
+/** Of nginx's images. */
+const user = { uid: 101, gid: 101 };
+const main = join(import.meta.dirname, "../../agent-client/main.ts");
+const cannotBecomeAnother =
+  spawnSync(process.execPath, [main, "--version"], user).status !== 0 &&
+  "needs root, and a checkout that other users can read";
+
 test(
   "an agent that is not root makes its directories in volumes that are root's and its group's, as a pod gives them",
   {
