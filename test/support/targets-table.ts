@@ -16,19 +16,37 @@ const columns = [
   "down by the bad set",
 ];
 
+/** Whether the rows of targets that were not run now are kept. */
+export type Others = "kept" | "dropped";
+
 /** The document with its table replaced. @throws Error when it has no place for one */
-export function withTable(document: string, rows: readonly TargetRow[]): string {
+export function withTable(document: string, rows: readonly TargetRow[], others: Others = "dropped"): string {
   const [from, to] = [document.indexOf(begin), document.indexOf(end)];
   if (from < 0 || to < from) throw new Error(`the document has no ${begin} … ${end}`);
-  return `${document.slice(0, from + begin.length)}\n${tableOf(rows)}\n${document.slice(to)}`;
+  const now = rows.map(cellsOf);
+  const known = others === "kept" ? linesOf(document.slice(from, to)) : [];
+  const rest = known.filter((line) => now.every((cells) => nameOf(cells) !== nameOf(line)));
+  return `${document.slice(0, from + begin.length)}\n${tableOf([...now, ...rest])}\n${document.slice(to)}`;
 }
 
 /** One line for each row, by name. */
-export function tableOf(rows: readonly TargetRow[]): string {
-  const lines = rows
-    .toSorted((a, b) => (`${a.target} ${a.how}`.toLowerCase() < `${b.target} ${b.how}`.toLowerCase() ? -1 : 1))
-    .map((row) => [row.target, row.version, row.how, ...figuresOf(row)]);
-  return [columns, columns.map(() => "---"), ...lines].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+function tableOf(lines: readonly (readonly string[])[]): string {
+  const sorted = lines.toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
+  return [columns, columns.map(() => "---"), ...sorted].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+}
+
+/** The lines below the heading, cell by cell. */
+function linesOf(table: string): readonly (readonly string[])[] {
+  const lines = table.split("\n").filter((line) => line.startsWith("| "));
+  return lines.slice(2).map((line) => line.slice(2, -2).split(" | "));
+}
+
+function cellsOf(row: TargetRow): readonly string[] {
+  return [row.target, row.version, row.how, ...figuresOf(row)];
+}
+
+function nameOf([target = "", , how = ""]: readonly string[]): string {
+  return `${target} ${how}`.toLowerCase();
 }
 
 function figuresOf(row: TargetRow): readonly string[] {

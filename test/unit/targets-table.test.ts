@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { TargetRow } from "../support/target.ts";
-import { tableOf, withTable } from "../support/targets-table.ts";
+import { withTable } from "../support/targets-table.ts";
 
 const row: TargetRow = {
   target: "nginx",
@@ -29,12 +29,20 @@ describe("the table of targets", () => {
       revokedRefusedSeconds: null,
     };
     const blind = { ...row, target: "Hitch", readsCrl: false, revokedRefusedSeconds: null, badSetDownSeconds: 2.96 };
-    const [, , ...lines] = tableOf([row, silent, blind]).split("\n");
-    assert.deepEqual(lines, [
+    const document = withTable("<!-- table: begin -->\n<!-- table: end -->", [row, silent, blind]);
+    assert.deepEqual(document.split("\n").slice(3, -1), [
       "| Hitch | 1.22.1 | HUP | 1.0 s, 3.1 s | 0 of 12 345 | **544 of 33 309** | 0 of 2 | **let in**: reads no CRL | 3.0 s |",
       "| Mosquitto | 1.22.1 | HUP | 1.0 s, 3.1 s | 0 of 12 345 | – | – | – | 0 |",
       "| nginx | 1.22.1 | HUP | 1.0 s, 3.1 s | 0 of 12 345 | **544 of 33 309** | 0 of 2 | refused after 0.3 s | 0 |",
     ]);
+  });
+
+  it("keeps the rows of targets that were not run again", () => {
+    const caddy = { ...row, target: "Caddy", how: "admin API" };
+    const both = withTable("<!-- table: begin -->\n<!-- table: end -->", [row, caddy]);
+    const newer = withTable(both, [{ ...row, version: "1.31.5" }], "kept");
+    assert.equal(newer, both.replace("| nginx | 1.22.1 |", "| nginx | 1.31.5 |"));
+    assert.doesNotMatch(withTable(both, [row]), /Caddy/);
   });
 
   it("replaces the table of docs/gateways/README.md and nothing else", () => {
