@@ -198,8 +198,12 @@ function finish(agent: AgentContext, result: PassResult, terminal: Terminal, don
 
 /** Of the newest leaf held, not of whatever is on the proxy's disk. */
 function proofOf({ config, journal }: AgentContext, leaf: { readonly fingerprint: string }): string {
-  const { notServed, served } = journal.state;
+  const { notServed, served, announced } = journal.state;
   if (notServed !== null) return "INSTALLED, NOT SERVED";
+  if (config.beforeSwitch !== null && served !== null && announced?.fingerprint === leaf.fingerprint) {
+    const at = new Date(announced.at + config.beforeSwitch.waitMs).toISOString();
+    if (served.fingerprint !== leaf.fingerprint) return `announced, the one before stays in use until ${at}`;
+  }
   if (served?.fingerprint !== leaf.fingerprint)
     return served === null ? "NOT INSTALLED" : "the one before stays in use";
   return config.probes.length === 0 ? "installed" : "served";

@@ -5,13 +5,16 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { takeStep } from "../../../agent-client/agent.ts";
+import { enrollCommand, renewCommand } from "../../../agent-client/commands.ts";
 import { type AgentContext, newView } from "../../../agent-client/context.ts";
 import { openJournal } from "../../../agent-client/journal.ts";
+import { createLog } from "../../../agent-client/log.ts";
 import { formatStatus, readStatus } from "../../../agent-client/status.ts";
 import { loadConfig } from "../../../agent-client/config.ts";
-import { nginxFiles } from "../../support/agent.ts";
+import { nginxFiles, testHost } from "../../support/agent.ts";
 import { enrolled } from "../../support/agent-client.ts";
 import { idle, serverName, settleAgent, type Story, tell } from "../../support/agent-story.ts";
+import { startService } from "../../support/service.ts";
 
 function announcing({ host, agent, proxy }: Story, command: readonly string[], wait: string): AgentContext {
   const probe = { connect: proxy.connect, serverName, timeout: "2s" };
@@ -124,4 +127,28 @@ test("what cannot be announced is switched to before the leaf in service ends, a
     assert.ok(Date.now() < notAfter, "before the end");
     assert.ok(host.lines.some((line) => line.includes(" error switched-unannounced ")));
   });
+});
+
+test("renew by a timer announces in one pass and switches in a later one, and each says what it did", async () => {
+  await using service = await startService();
+  const token = await service.token("gateway-1", { dns: [serverName], ip: [], uri: [], email: [] });
+  const host = testHost(service, join(service.dir, "host"));
+  const beforeSwitch = { command: ["true"], wait: "2s" };
+  host.configure({ files: nginxFiles, reload: "watch", probe: "none", beforeSwitch });
+  const one = { config: host.configFile, name: null, adopt: false };
+  const log = { log: createLog(() => undefined, Date.now) };
+  const said = { out: "", error: "" };
+  const terminal = {
+    out: (text: string) => void (said.out += text),
+    error: (text: string) => void (said.error += text),
+  };
+  assert.equal(await enrollCommand({ ...one, token, waitForApproval: false }, terminal, idle, log), 0);
+  const before = host.installed();
+  assert.equal(await renewCommand({ ...one, force: true }, terminal, idle, log), 0, said.error);
+  assert.match(said.out, /renewed, serial [0-9a-f]+; announced, the one before stays in use until 20/);
+  assert.equal(host.installed(), before);
+  await sleep(2100);
+  assert.equal(await renewCommand({ ...one, force: false }, terminal, idle, log), 0, said.error);
+  assert.match(said.out, /nothing was due; installed; until/);
+  assert.notEqual(host.installed(), before);
 });
