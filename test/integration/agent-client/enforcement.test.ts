@@ -28,8 +28,8 @@ interface Gateway extends AsyncDisposable {
   readonly service: TestService;
   readonly host: TestHost;
   readonly nginx: Nginx;
-  /** Writes agent.yml with these canaries beside the probe. */
-  configure(canary: Readonly<Record<string, unknown>>, reload?: unknown): AgentConfig;
+  /** Writes agent.yml with more settings of the probe. */
+  configure(probe: Readonly<Record<string, unknown>>, reload?: unknown): AgentConfig;
 }
 
 /** An enrolled host, and nginx that verifies clients. */
@@ -64,7 +64,7 @@ async function startGateway(): Promise<Gateway> {
     service,
     host,
     nginx,
-    configure: (canary, reload = { signal: "HUP", pidFile: nginx.pidFile, process: "nginx" }) =>
+    configure: (probe, reload = { signal: "HUP", pidFile: nginx.pidFile, process: "nginx" }) =>
       host.configure({
         files: nginxFiles,
         reload,
@@ -73,7 +73,7 @@ async function startGateway(): Promise<Gateway> {
           serverName,
           timeout: "5s",
           http: { path: "/", status: 200 },
-          canary,
+          ...probe,
         },
       }),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
@@ -91,7 +91,7 @@ test(
     const { cert, key } = credentials(canary);
     writeFileSync(files.certificate, cert);
     writeFileSync(files.key, key, { mode: 0o600 });
-    const config = gateway.configure({ good: "own", revoked: files });
+    const config = gateway.configure({ canary: { good: "own", revoked: files } });
     await using app = await host.open();
     await using running = runInBackground(app);
     const [agent] = app.agents;
@@ -138,23 +138,9 @@ test(
     const others = pemDecode(host.file("crl.pem"), "X509 CRL").filter((crl) => !readCrl(crl).verify(issuer));
     const expiredFile = join(service.dir, "expired.crl");
     writeFileSync(expiredFile, crlPem(...others, expired));
-    // As if the preflight had overlooked it: the next reload loads a CRL that ended a minute ago, the one after it does not.
-    const good = nginx.config.replace(/conf$/, "good");
-    copyFileSync(nginx.config, good);
-    const script = join(service.dir, "reload.sh");
-    const spoil = join(service.dir, "spoil");
-    writeFileSync(
-      script,
-      `#!/bin/sh
-cp ${good} ${nginx.config}
-if rm ${spoil}; then
-  sed -i 's|ssl_crl .*|ssl_crl ${expiredFile};|' ${nginx.config}
-fi
-kill -HUP "$(cat ${nginx.pidFile})"
-`,
-      { mode: 0o700 },
-    );
-    gateway.configure({ good: "own" }, { command: [script] });
+    // As if the preflight had overlooked it: nginx loads a CRL that ended a minute ago.
+    const { script, spoilNext } = reloader(gateway, `s|ssl_crl .*|ssl_crl ${expiredFile};|`);
+    gateway.configure({ canary: { good: "own" } }, { command: [script] });
     await using app = await host.open();
     await using running = runInBackground(app);
     const [agent] = app.agents;
@@ -163,7 +149,7 @@ kill -HUP "$(cat ${nginx.pidFile})"
     await until("the first set is in force", () => agent.journal.state.served !== null);
     const before = realpathSync(host.current);
 
-    writeFileSync(spoil, "");
+    spoilNext();
     await service.admin("POST", "/v1/revocations", { serial: stranger.answer.serial, reason: "superseded" });
     await until("the set is taken back", () => agent.journal.state.quarantine !== null);
     assert.equal(agent.journal.state.quarantine?.row, "clients-refused", host.lines.join(""));
@@ -177,6 +163,54 @@ kill -HUP "$(cat ${nginx.pidFile})"
     assert.equal(agent.view.attempts["rolled-back"], 1);
   },
 );
+
+test(
+  "a new set with which the server answers nothing but errors is taken back",
+  { skip: needs("nginx"), timeout: 60_000 },
+  async () => {
+    await using gateway = await startGateway();
+    const { host, nginx } = gateway;
+    const { script, spoilNext } = reloader(gateway, "s|return 200 .*|return 503;|");
+    gateway.configure({}, { command: [script] });
+    await using app = await host.open();
+    await using running = runInBackground(app);
+    const [agent] = app.agents;
+    assert.ok(running && agent);
+    await until("the first look", () => agent.view.lookedAt !== null);
+    const before = host.installed();
+
+    spoilNext();
+    renewNow(agent);
+    await until("the set is taken back", () => agent.journal.state.quarantine !== null);
+    assert.equal(agent.journal.state.quarantine?.row, "unhealthy", host.lines.join(""));
+    assert.match(agent.journal.state.quarantine?.detail ?? "", /unhealthy: GET \/ of .* HTTP 503/);
+    await until("the way back is taken", () => host.installed() === before && agent.journal.state.told !== null);
+    assert.equal(agent.journal.state.notServed, null, "healthy again");
+    assert.match(host.lines.join(""), /warn rolled-back .*why=unhealthy/);
+    assert.equal(nginx.check().output, "");
+  },
+);
+
+/** A reload command that puts nginx's configuration right, and once spoils it with this line of sed. */
+function reloader({ service, nginx }: Gateway, sed: string): { script: string; spoilNext(): void } {
+  const script = join(service.dir, "reload.sh");
+  const spoil = join(service.dir, "spoil");
+  const good = join(service.dir, "good.conf");
+  copyFileSync(nginx.config, good);
+  const lines = [
+    "#!/bin/sh",
+    `cp ${good} ${nginx.config}`,
+    `if rm ${spoil}; then sed -i '${sed}' ${nginx.config}; fi`,
+    `kill -HUP "$(cat ${nginx.pidFile})"`,
+  ];
+  writeFileSync(script, `${lines.join("\n")}\n`, { mode: 0o700 });
+  return { script, spoilNext: () => writeFileSync(spoil, "") };
+}
+
+function renewNow({ view, wake }: AgentContext): void {
+  view.forced = true;
+  wake.now();
+}
 
 function alarmOf({ journal }: AgentContext): string {
   return journal.state.notServed?.detail ?? "";
