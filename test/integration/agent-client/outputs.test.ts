@@ -221,7 +221,7 @@ test("a file that stands where a copy should be is refused, and adopted when ask
     );
     await assert.rejects(enroll(), /the agent did not make/);
     assert.equal(readFileSync(path, "utf8"), "theirs");
-    assert.ok(!existsSync(host.current), "nothing is switched before everything can be");
+    assert.ok(!existsSync(place("gateway", "versions")), "nothing touches the disk before everything can be put there");
     await using app = await host.open({}, { adopt: true });
     const [agent] = app.agents;
     assert.ok(agent);
