@@ -9,7 +9,7 @@ import { lockHolder } from "./lock.ts";
 import { announcedOf, nextOf, quarantineOf, stateOf } from "./outlook.ts";
 import { probeOnce } from "./probe.ts";
 import { describe } from "./reload/strategy.ts";
-import { type CanaryStatus, canaryLine, readCanaries } from "./status-canary.ts";
+import { canaryLine, healthLine, isNotEnforced, type ProofStatus, readProofs } from "./status-proofs.ts";
 import { readSystemTrust } from "./system-trust.ts";
 import { readTrust, type Trust } from "./trust-store.ts";
 
@@ -59,7 +59,9 @@ export interface CertificateStatus {
     readonly lastProvedAt: string | null;
   };
   /** Whether the proxy enforces: one for each probe that has canaries. */
-  readonly canaries: readonly CanaryStatus[];
+  readonly canaries: ProofStatus["canaries"];
+  /** What the server answers over HTTP: one for each probe that asks. */
+  readonly health: ProofStatus["health"];
   readonly reload: string;
   readonly next: { readonly action: string; readonly at: string | null };
   /** The next leaf, while clients are told of it. `at` null: the command of beforeSwitch has not succeeded yet. */
@@ -126,15 +128,15 @@ async function readOne(
   // That it cannot be read is among the failures.
   const installed = await readInstalled(certificate.target).catch(() => null);
   const newest = newestLeaf(journal);
-  const [served, canaries] = await Promise.all([
+  const [served, proofs] = await Promise.all([
     seen(certificate, installed, journal),
-    readCanaries(config, certificate, { journal, trust, now }),
+    readProofs(config, certificate, { journal, trust, now }),
   ]);
   const { beforeSwitch } = certificate;
   const hold = leafHold({ now, journal, desired: newest, installed, revoked: false, beforeSwitch });
   return {
     name: certificate.name,
-    state: stateOf(journal, served.state, hold, now),
+    state: stateOf(journal, isNotEnforced(proofs) ? "not-served" : served.state, hold, now),
     identity: newest?.identity ?? null,
     serial: newest?.serial ?? null,
     fingerprint: newest?.fingerprint ?? null,
@@ -148,7 +150,7 @@ async function readOne(
         ? null
         : { fingerprint: installed.fingerprint, version: installed.version, problems: installed.problems },
     served,
-    canaries,
+    ...proofs,
     reload: describe(certificate.reload),
     next: nextOf(journal, hold, now),
     announced: announcedOf(journal, hold),
@@ -245,6 +247,8 @@ export function formatStatus(status: AgentStatus): string {
       lines.push(`  until    ${certificate.notAfter} (${span(Date.parse(certificate.notAfter) - now)})`);
     }
     lines.push(`  disk     ${diskLine(certificate)}`, `  served   ${servedLine(certificate)}`);
+    const health = healthLine(certificate.health);
+    if (health !== null) lines.push(`  health   ${health}`);
     const canaries = canaryLine(certificate.canaries);
     if (canaries !== null) lines.push(`  canary   ${canaries}`);
     const { announced, quarantine } = certificate;

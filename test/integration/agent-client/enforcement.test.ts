@@ -107,6 +107,8 @@ test(
     const [well] = (await readStatus(config, Date.now())).certificates;
     assert.deepEqual([well?.state, well?.canaries[0]?.good, well?.canaries[0]?.revoked], ["ok", true, true]);
 
+    assert.deepEqual(well?.health, [{ address: `127.0.0.1:${nginx.port}`, problem: null }]);
+
     // An operator takes the CRL out of nginx's configuration.
     const good = readFileSync(nginx.config, "utf8");
     writeFileSync(nginx.config, good.replace(/ssl_crl .*\n/, ""));
