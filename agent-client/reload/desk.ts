@@ -159,6 +159,8 @@ function carriesPayload(strategy: ReloadStrategy, context: ReloadContext): boole
 /** What two strategies have in common that speak to the same server; null when nobody is spoken to. */
 function serverOf(strategy: ReloadStrategy): string | null {
   if (strategy.kind === "watch") return null;
+  // systemctl takes both spellings.
+  if (strategy.kind === "systemd") return JSON.stringify([strategy.kind, strategy.unit.replace(/\.service$/, "")]);
   const { kind, ...settings } = strategy;
   // A server's address is enough where the rest says what to hand over.
   if ("socket" in settings) return JSON.stringify([kind, settings.socket]);

@@ -41,7 +41,7 @@ test("requests for one server that come together share one reload, which is told
   const { ask, told } = counted([nginx, { ...nginx }]);
   const answers = await Promise.all([
     ask(nginx, { change: { ...none, leaf: true } }),
-    ask({ timeoutMs: 1000, unit: "nginx.service", kind: "systemd" }, { change: { ...none, crls: true } }),
+    ask({ timeoutMs: 2000, unit: "nginx", kind: "systemd" }, { change: { ...none, crls: true } }),
   ]);
   assert.equal(told.length, 1);
   assert.deepEqual(told[0]?.context.change, { leaf: true, trust: false, revoked: false, crls: true });
