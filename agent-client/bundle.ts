@@ -20,6 +20,9 @@ export class BundleError extends Error {
   override readonly name = "BundleError";
 }
 
+/** A CRL that is right in everything but the time: its thisUpdate lies ahead of the clock here. */
+export class EarlyCrlError extends BundleError {}
+
 export interface AcceptedBundle {
   readonly version: number;
   /** DER. */
@@ -138,7 +141,7 @@ export interface AcceptedCrl {
 /**
  * @param authority DER of the CA that it must be from
  * @param heldNumber number of the CRL held now; null for none
- * @throws BundleError
+ * @throws BundleError; EarlyCrlError when nothing else is wrong with it
  */
 export function acceptCrl(der: Buffer, authority: Buffer, heldNumber: number | null, now: number): AcceptedCrl {
   const crl = parseCrl(der);
@@ -149,8 +152,11 @@ export function acceptCrl(der: Buffer, authority: Buffer, heldNumber: number | n
       `the CRL of ${nameOf(certificate)} has number ${crl.number} and this host holds ${heldNumber}: numbers only rise`,
     );
   }
-  if (crl.thisUpdate > now + skewMs)
-    throw new BundleError(`the CRL of ${nameOf(certificate)} is from the future; is the clock right?`);
+  if (crl.thisUpdate > now + skewMs) {
+    throw new EarlyCrlError(
+      `the CRL of ${nameOf(certificate)} is from the future: until it is valid by this clock, an older one is used`,
+    );
+  }
   const revoked = crl.revoked.map((entry) => `${entry.serial} ${entry.reason ?? ""}`).toSorted();
   return {
     der,

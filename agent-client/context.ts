@@ -4,7 +4,7 @@ import type { Clock } from "@newleaf/shared/clock";
 import { NetworkError } from "@newleaf/shared/http-client";
 import { AppError, problems } from "@newleaf/shared/problems";
 import { retryAt } from "./backoff.ts";
-import { BundleError } from "./bundle.ts";
+import { BundleError, EarlyCrlError } from "./bundle.ts";
 import type { CanaryVerdict } from "./canary.ts";
 import type { CertificateConfig } from "./config.ts";
 import type { Credential, CredentialStore } from "./credentials.ts";
@@ -186,6 +186,7 @@ export function explain(error: unknown): { code: string; message: string; retryA
     return { code: error.fault, message: error.message, retryAfterSeconds: error.retryAfterSeconds };
   }
   if (error instanceof PreflightError) return { code: `preflight-${error.check}`, message: error.message };
+  if (error instanceof EarlyCrlError) return { code: "crl-early", message: error.message };
   if (error instanceof BundleError) return { code: "bundle-refused", message: error.message };
   if (error instanceof WaitingError) {
     return { code: "waiting", message: error.message, retryAfterSeconds: error.retryAfterSeconds };

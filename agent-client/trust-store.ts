@@ -4,13 +4,21 @@
  * Roots come from a human (the roots file), by fingerprint at the first contact, or by a bundle whose new roots are vouched for.
  * From the first bundle on that has them, roots follow the bundle: one that it drops is no longer trusted.
  */
-import { readFile, readdir } from "node:fs/promises";
+import { readFile, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Bundle } from "@newleaf/shared/api";
 import type { Clock } from "@newleaf/shared/clock";
 import { makeDirectory, writeFileDurably } from "@newleaf/shared/durable-file";
 import { fingerprint } from "@newleaf/shared/fingerprint";
-import { type AcceptedCrl, acceptBundle, acceptCrl, BundleError, isListed, readRoots } from "./bundle.ts";
+import {
+  type AcceptedCrl,
+  acceptBundle,
+  acceptCrl,
+  BundleError,
+  EarlyCrlError,
+  isListed,
+  readRoots,
+} from "./bundle.ts";
 import { authorityId } from "./install/material.ts";
 import type { Log } from "./log.ts";
 import type { ServiceClient, Speaker } from "./service-client.ts";
@@ -151,6 +159,7 @@ export class TrustStore {
 
   async #refresh(speaker: Speaker | null): Promise<void> {
     await this.#readRootsFile();
+    await this.#takeEarlyCrls();
     await this.ensureAnchors();
     const known = this.#record.version === 0 ? null : this.#record.etag;
     const answer = await this.#options.client().bundle(speaker, known);
@@ -189,18 +198,62 @@ export class TrustStore {
   }
 
   async #takeCrls(speaker: Speaker | null): Promise<void> {
-    const { state, client, clock, log } = this.#options;
+    const { client, clock } = this.#options;
+    let early: EarlyCrlError | null = null;
     for (const authority of this.#authorities()) {
       const id = authorityId(authority);
       const held = this.#crls.get(id) ?? null;
       const der = await client().crl(speaker, id);
       if (held !== null && held.der.equals(der)) continue;
-      const accepted = acceptCrl(der, authority, held?.number ?? null, clock.now());
-      await writeFileDurably(join(state, crlDirectory, `${id}.crl`), der, { mode: 0o600 });
-      this.#crls = new Map([...this.#crls, [id, accepted]]);
-      this.revision += 1;
-      log.info("crl-accepted", { issuer: id, number: accepted.number });
+      try {
+        await this.#keepCrl(id, acceptCrl(der, authority, held?.number ?? null, clock.now()));
+      } catch (error) {
+        if (!(error instanceof EarlyCrlError)) throw error;
+        early = error;
+        await this.#layAside(id, der);
+      }
     }
+    if (early !== null) throw early;
+  }
+
+  async #keepCrl(id: string, crl: AcceptedCrl): Promise<void> {
+    await writeFileDurably(this.#crlFile(id, "crl"), crl.der, { mode: 0o600 });
+    this.#crls = new Map([...this.#crls, [id, crl]]);
+    this.revision += 1;
+    this.#options.log.info("crl-accepted", { issuer: id, number: crl.number });
+  }
+
+  /**
+   * Where the clock is behind by more than the service takes to publish the next one, each CRL is from the future when it is fetched:
+   * the first is kept until its time comes, because the next would be early again. A proxy with that clock refuses everybody for an
+   * early CRL (RFC 5280 §6.3.3) as for one that is over.
+   */
+  async #layAside(id: string, der: Buffer): Promise<void> {
+    const path = this.#crlFile(id, "early");
+    if ((await readIfThere(path)) === null) await writeFileDurably(path, der, { mode: 0o600 });
+  }
+
+  async #takeEarlyCrls(): Promise<void> {
+    for (const authority of this.#authorities()) {
+      const id = authorityId(authority);
+      const path = this.#crlFile(id, "early");
+      const der = await readIfThere(path);
+      if (der === null) continue;
+      try {
+        await this.#keepCrl(
+          id,
+          acceptCrl(der, authority, this.#crls.get(id)?.number ?? null, this.#options.clock.now()),
+        );
+      } catch (error) {
+        if (error instanceof EarlyCrlError) continue;
+        if (!(error instanceof BundleError)) throw error;
+      }
+      await rm(path, { force: true });
+    }
+  }
+
+  #crlFile(id: string, kind: "crl" | "early"): string {
+    return join(this.#options.state, crlDirectory, `${id}.${kind}`);
   }
 
   #authorities(): readonly Buffer[] {
@@ -286,6 +339,15 @@ async function readCrls(state: string, record: Record1, now: number): Promise<Re
     }
   }
   return found;
+}
+
+async function readIfThere(path: string): Promise<Buffer | null> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  }
 }
 
 async function textOf(path: string): Promise<string> {

@@ -1,11 +1,11 @@
 /** The trust bundle and CRLs on this host, fetched over TLS from a service that does as the test says. */
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { pemEncode } from "@newleaf/shared/pem";
-import { systemClock } from "@newleaf/shared/clock";
+import { type Clock, systemClock } from "@newleaf/shared/clock";
 import { authorityId } from "../../../agent-client/install/material.ts";
 import { createLog } from "../../../agent-client/log.ts";
 import { createServiceClient } from "../../../agent-client/service-client.ts";
@@ -24,7 +24,7 @@ interface Scene {
   readonly service: FakeService;
   readonly state: string;
   readonly rootsFile: string;
-  open(change?: { rootsFile?: string | null; rootFingerprint?: string }): Promise<TrustStore>;
+  open(change?: { rootsFile?: string | null; rootFingerprint?: string; clock?: Clock }): Promise<TrustStore>;
 }
 
 async function withScene(story: (scene: Scene) => Promise<void>): Promise<void> {
@@ -42,20 +42,20 @@ async function withScene(story: (scene: Scene) => Promise<void>): Promise<void> 
     service,
     state,
     rootsFile,
-    async open({ rootsFile: file = rootsFile, rootFingerprint = null as string | null } = {}) {
+    async open({ rootsFile: file = rootsFile, rootFingerprint = null as string | null, clock = systemClock } = {}) {
       const store: TrustStore = await TrustStore.open({
         state,
         rootsFile: file,
         rootFingerprint,
         client: () => client,
-        clock: systemClock,
+        clock,
         log: createLog(() => {}, Date.now),
       });
       const client = createServiceClient({
         server: service.url,
         enrollment: service.url,
         roots: () => store.anchors,
-        clock: systemClock,
+        clock,
       });
       return store;
     },
@@ -205,3 +205,62 @@ test("a roots file that is missing or no PEM is named", { skip }, async () => {
     await assert.rejects(open(), /holds no certificate/);
   });
 });
+
+test(
+  "by a clock that is behind every CRL is early: the first is laid aside until its time, and survives a restart",
+  { skip },
+  async () => {
+    await withScene(async ({ pki, service, open, state }) => {
+      const id = authorityId(pki.intermediate.certificate);
+      const minute = 60_000;
+      const start = Date.now();
+      let now = start;
+      const clock = { now: () => now };
+      const publishAt = (number: number, at: number): unknown =>
+        service.published.crls.set(
+          id,
+          pki.intermediate.crl({ number, thisUpdate: at, nextUpdate: at + 14 * 86_400_000 }),
+        );
+      publishAt(1, start - minute);
+      const store = await open({ clock });
+      await store.refresh(null);
+      publishAt(2, start + 60 * minute);
+      await assert.rejects(store.refresh(null), /is from the future/);
+      assert.equal(store.trust.crls.get(id)?.number, 1, "a proxy with this clock would refuse everybody for it");
+      now += 58 * minute;
+      publishAt(3, start + 120 * minute);
+      const again = await open({ clock });
+      await assert.rejects(again.refresh(null), /is from the future/);
+      assert.equal(again.trust.crls.get(id)?.number, 2, "its time has come");
+      now += 61 * minute;
+      await again.refresh(null);
+      assert.equal(again.trust.crls.get(id)?.number, 3);
+      assert.deepEqual(
+        readdirSync(join(state, "crls")).filter((name) => name.endsWith(".early")),
+        [],
+      );
+    });
+  },
+);
+
+test(
+  "a CRL that ended while the host slept makes what is held outdated, until the service was asked",
+  { skip },
+  async () => {
+    await withScene(async ({ pki, service, open }) => {
+      const id = authorityId(pki.intermediate.certificate);
+      let now = Date.now();
+      service.published.crls.set(
+        id,
+        pki.intermediate.crl({ number: 1, thisUpdate: now - 60_000, nextUpdate: now + 60_000 }),
+      );
+      const store = await open({ clock: { now: () => now } });
+      await store.refresh(null);
+      assert.equal(store.outdated, false);
+      now += 120_000;
+      assert.equal(store.outdated, true);
+      await store.refresh(null);
+      assert.equal(store.outdated, false, "asking again at once would not make it publish");
+    });
+  },
+);
