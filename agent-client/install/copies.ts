@@ -9,7 +9,7 @@ import { createFileExclusively, replaceSymlink, syncDirectory, writeFileDurably 
 import { keepAside, setAside } from "./links.ts";
 import type { FileName } from "./material.ts";
 import { type Owner, resolveOwner } from "./owner.ts";
-import { fileMode, ownership } from "./stage.ts";
+import { fileMode, ownership } from "./access.ts";
 import { currentLink, explained, InstallError, systemCode, type Target, versionPath } from "./target.ts";
 import { faultsOf, hasMarker, linkedVersion, quarantineMarker } from "./version.ts";
 

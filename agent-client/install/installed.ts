@@ -1,13 +1,12 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { lstat, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { pemDecode } from "@newleaf/shared/pem";
+import { faultsOfAccess } from "./access.ts";
 import { faultsOfCopies } from "./copies.ts";
 import type { FileName } from "./material.ts";
-import { resolveOwner } from "./owner.ts";
-import { fileMode } from "./stage.ts";
-import { currentLink, systemCode, type Target, versionPath } from "./target.ts";
+import { currentLink, type Target, versionPath } from "./target.ts";
 import { confirmedMarker, faultsOf, hasMarker, linkedVersion, quarantineMarker, readRecord } from "./version.ts";
 
 /** What is on disk through `current`, as a proxy that opens the files now would find it. */
@@ -102,27 +101,4 @@ async function keyMatches(path: string, leaf: X509Certificate | null): Promise<b
   } catch {
     return false;
   }
-}
-
-async function faultsOfAccess(target: Target, version: string): Promise<readonly string[]> {
-  const owner = await resolveOwner(target);
-  const faults: string[] = [];
-  for (const file of target.files) {
-    try {
-      const info = await lstat(join(versionPath(target, version), file));
-      const mode = info.mode & 0o7777;
-      const wanted = fileMode(target, file);
-      if (mode !== wanted) faults.push(`${file} has mode ${octal(mode)} instead of ${octal(wanted)}`);
-      if (info.uid !== owner.uid || info.gid !== owner.gid) {
-        faults.push(`${file} belongs to ${info.uid}:${info.gid} instead of ${owner.uid}:${owner.gid}`);
-      }
-    } catch (error) {
-      if (systemCode(error) !== "ENOENT") faults.push(`${file} cannot be looked at: ${String(error)}`);
-    }
-  }
-  return faults;
-}
-
-function octal(mode: number): string {
-  return `0${mode.toString(8).padStart(3, "0")}`;
 }

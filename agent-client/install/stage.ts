@@ -1,7 +1,8 @@
 import { chmod, mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createFileExclusively, makeDirectory, syncDirectory } from "@newleaf/shared/durable-file";
-import { type FileName, isSecretFile, type VersionFacts } from "./material.ts";
+import { directoryMode, faultsOfAccess, fileMode, ownership } from "./access.ts";
+import type { FileName, VersionFacts } from "./material.ts";
 import { impassableDirectory, type Owner, resolveOwner } from "./owner.ts";
 import { explained, InstallError, systemCode, type Target, versionPath, versionsOf } from "./target.ts";
 import {
@@ -43,16 +44,6 @@ export async function stage(
     // Another set of the same second and leaf (a new CRL), or a damaged one: never written over, it may be in force.
     if (!known) return { version: await write(target, version, files, record, owner) };
   }
-}
-
-/** Mode of the directories: 0700 while the agent's own uid is the reader, else passable (not listable) for others. */
-export function directoryMode(target: Target, owner: Owner): number {
-  return owner.uid === process.geteuid?.() && (target.mode & 0o077) === 0 ? 0o700 : 0o711;
-}
-
-/** Mode of one file. The key is never readable by others, whatever `mode` says. */
-export function fileMode(target: Target, name: FileName): number {
-  return isSecretFile(name) ? target.mode & 0o640 : target.mode & 0o666;
 }
 
 async function prepareTree(target: Target, owner: Owner): Promise<void> {
@@ -109,11 +100,6 @@ async function write(
   }
 }
 
-/** Nothing to chown for files of the agent's own: without privileges even a chown to oneself may be refused (idmapped mounts). */
-export function ownership(owner: Owner): { uid: number; gid: number } | Record<string, never> {
-  return owner.uid === process.geteuid?.() && owner.gid === process.getegid?.() ? {} : owner;
-}
-
 function recordOf(facts: VersionFacts, files: ReadonlyMap<FileName, Buffer>): VersionRecord {
   const known: Record<string, FileFacts> = {};
   for (const name of inOrder(files.keys())) {
@@ -131,7 +117,10 @@ async function isSame(target: Target, version: string, record: VersionRecord): P
   const files = inOrder(Object.keys(record.files) as FileName[]);
   // Sizes alone do not tell one keystore from another: the recipe does.
   if (known.recipe !== record.recipe) return false;
-  return known.fingerprint === record.fingerprint && (await faultsOf(target, version, files)).length === 0;
+  if (known.fingerprint !== record.fingerprint) return false;
+  // Another hand may have changed who can read it: that is not mended in place either.
+  const faults = [...(await faultsOf(target, version, files)), ...(await faultsOfAccess(target, version))];
+  return faults.length === 0;
 }
 
 /** What a version is called while it is being written, and again while it is being deleted. */
