@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { passOnce } from "../../agent-client/agent.ts";
 import { adviceFor } from "../../agent-client/advice.ts";
 import type { AgentContext } from "../../agent-client/context.ts";
+import { authorityId } from "../../agent-client/install/material.ts";
 import { retryKinds } from "../../agent-client/journal.ts";
 import { enroll } from "../../agent-client/request.ts";
 import type { ServiceClient } from "../../agent-client/service-client.ts";
@@ -169,10 +170,11 @@ export async function answerWith({ client }: Story, spoil: (answer: Answer) => A
   return () => void (client.renew = renew);
 }
 
-/** The service publishes a new CRL, and answers with something else in its place. */
-export async function crlsWith({ client, service }: Story, spoil: () => Buffer): Promise<() => void> {
+/** The service publishes a new CRL of the issuing CA, and answers with something else in its place. */
+export async function crlsWith({ client, service, stranger }: Story, spoil: () => Buffer): Promise<() => void> {
+  const issuer = authorityId(new X509Certificate(stranger.answer.chain).raw);
   const { crl } = client;
-  client.crl = async () => spoil();
+  client.crl = async (speaker, id) => (id === issuer ? spoil() : crl(speaker, id));
   const gone = await settled(service, `gone-${Date.now()}`);
   await service.admin("POST", "/v1/revocations", { serial: gone.answer.serial, reason: "superseded" });
   return () => void (client.crl = crl);
