@@ -20,7 +20,15 @@ export interface Visit {
 export function visit(port: number, serverName: string, visitor: Visitor): Promise<Visit> {
   return new Promise((resolve, reject) => {
     const call = request(
-      { host: "127.0.0.1", port, servername: serverName, agent: false, ...visitor, timeout: 5000 },
+      {
+        host: "127.0.0.1",
+        port,
+        servername: serverName,
+        headers: { host: `${serverName}:${port}` },
+        agent: false,
+        ...visitor,
+        timeout: 5000,
+      },
       (response) => {
         // The certificate is that of the connection, which may be gone when the body is read.
         const der = (response.socket as TLSSocket).getPeerX509Certificate()?.raw;

@@ -18,6 +18,7 @@ test(
       version: versionOf(["caddy", "version"], /v?(\d[\d.]*\d)/),
       traffic: "http",
       clientCertificates: true,
+      readsCrl: false,
       onBadSet: "keeps-old",
       ...(account === undefined ? {} : { owner: account.uid }),
       start: (place) => {

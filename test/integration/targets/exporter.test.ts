@@ -22,6 +22,7 @@ test(
       version: versionOf([program, "--version"], /version (\S+?),/),
       traffic: "handshake",
       clientCertificates: true,
+      readsCrl: false,
       onBadSet: "breaks",
       ...(account === undefined ? {} : { owner: account.uid }),
       start: (place) => {

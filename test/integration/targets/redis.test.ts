@@ -19,6 +19,7 @@ test(
       version: versionOf(["redis-server", "--version"], /v=(\S+)/),
       traffic: "handshake",
       clientCertificates: true,
+      readsCrl: false,
       onBadSet: "keeps-old",
       ...(account === undefined ? {} : { owner: account.uid }),
       start: (place) => {
