@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { appendFileSync, chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { proveEnforcement } from "../../../agent-client/canary.ts";
 import { until } from "../../support/agent.ts";
 import { credentials, enrolled } from "../../support/agent-client.ts";
 import { findProgram, needs } from "../../support/programs.ts";
@@ -96,4 +97,17 @@ async function refusesTheRevoked({ service, place }: TargetStory): Promise<void>
   await service.admin("POST", "/v1/revocations", revoked);
   await until("PostgreSQL refuses the revoked client", () => /certificate revoked/.test(ask(targetName)), 15_000);
   assert.match(readFileSync(pidFile(place), "utf8"), /^\d+\n/);
+
+  const canary = await proveEnforcement(
+    { connect: `127.0.0.1:${place.port}`, serverName: targetName, startTls: "postgres" },
+    { good: "own", revoked: { certificate: certFile ?? "", key: keyFile ?? "" }, accept: [] },
+    {
+      http: null,
+      own: credentials(await enrolled(service, "good-canary")),
+      roots: [service.roots],
+      isRevoked: (serial) => serial === client.answer.serial,
+      now: Date.now(),
+    },
+  );
+  assert.deepEqual(canary, { good: true, revoked: true, failure: null, warnings: [] });
 }
