@@ -77,7 +77,7 @@ function signalled(pid: number, signal: NodeJS.Signals): boolean {
 }
 
 function configuration(place: Place): string {
-  const modules = ["mpm_event", "authz_core", "ssl", "proxy", "proxy_http", "proxy_wstunnel", "socache_shmcb"];
+  const modules = ["mpm_event", "authz_core", "ssl", "proxy", "proxy_http", "socache_shmcb"];
   const load = (name: string): string => `LoadModule ${name}_module /usr/lib/apache2/modules/mod_${name}.so`;
   return `
 ServerRoot ${place.dir}
