@@ -153,11 +153,11 @@ function adminOf({ admin }: CaddyStrategy, timeoutMs: number, signal: AbortSigna
   const limit = AbortSignal.timeout(timeoutMs);
   const any = signal === undefined ? limit : AbortSignal.any([limit, signal]);
   // Against DNS rebinding Caddy answers only to its own address as Host; at a Unix socket only to an empty one, which Node
-  // would replace by "localhost".
+  // would replace by "localhost". With `enforce_origin` it wants the same as Origin.
   const at: RequestOptions =
     "socketPath" in address
       ? { socketPath: address.socketPath, setHost: false, headers: { Host: "" } }
-      : { host: address.host, port: address.port };
+      : { host: address.host, port: address.port, headers: { Origin: `http://${admin}` } };
   return async (method: string, path: string, headers: Record<string, string> = {}, body = ""): Promise<Answer> => {
     try {
       return await exchange(

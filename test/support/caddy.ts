@@ -11,6 +11,8 @@ export interface CaddyOptions {
   readonly key: string;
   /** Default: a Unix socket in `dir`. `port`: a free one. */
   readonly admin?: "port";
+  /** It wants an `Origin` from everybody. */
+  readonly enforceOrigin?: boolean;
 }
 
 export interface Caddy {
@@ -32,7 +34,7 @@ export async function startCaddy(options: CaddyOptions): Promise<Caddy> {
   const admin = options.admin === "port" ? `127.0.0.1:${await freePort()}` : `unix/${socket}`;
   // As `caddy fmt` wants it: what differs is a warning.
   const text = `{
-	admin ${admin}
+	admin ${admin}${options.enforceOrigin === true ? " {\n\t\tenforce_origin\n\t}" : ""}
 	auto_https off
 	storage file_system ${join(dir, "storage")}
 }

@@ -39,9 +39,10 @@ suite("Caddy by its admin API", { skip: needs("caddy", "openssl") }, () => {
     return { caddy, put, first, strategy, visit };
   };
 
-  it("loads a new leaf with the running configuration, at a Unix socket and at a port", async () => {
-    for (const options of [{}, { admin: "port" } as const]) {
-      const { put, first, strategy, visit } = await start(`running-${options.admin ?? "socket"}`, options);
+  it("loads a new leaf with the running configuration, at a Unix socket, at a port, and at one that wants an Origin", async () => {
+    const port = { admin: "port" } as const;
+    for (const [at, options] of [{}, port, { ...port, enforceOrigin: true }].entries()) {
+      const { put, first, strategy, visit } = await start(`running-${at}`, options);
       assert.deepEqual(await validate(strategy), []);
       assert.equal(await visit(), first);
       const next = put(intermediate.issue());
