@@ -119,7 +119,7 @@ async function validateFile(ask: Ask, path: string, admin: string): Promise<read
     next = (JSON.parse(adapted.body) as { result?: unknown }).result;
   }
   const [now, then] = [listenOf(JSON.parse(admin)), listenOf((next as { admin?: unknown } | null)?.admin)];
-  if (now === then) return [];
+  if (sameHost(now) === sameHost(then)) return [];
   return [
     `${path} would move Caddy's admin API from ${now} to ${then}, and the next reload would not find it: write \`admin ${now}\` into its global options`,
   ];
@@ -133,6 +133,8 @@ function listenOf(admin: unknown): string {
   if ("disabled" in admin && admin.disabled === true) return "nowhere";
   return "listen" in admin && typeof admin.listen === "string" ? admin.listen : defaultListen;
 }
+
+const sameHost = (listen: string): string => listen.replace(/^localhost:/, "127.0.0.1:");
 
 const contentType = (path: string): string => (path.endsWith(".json") ? "application/json" : "text/caddyfile");
 

@@ -96,6 +96,9 @@ suite("Caddy by its admin API", { skip: needs("caddy", "openssl") }, () => {
       assert.equal(problems.length, 1, config);
       assert.match(String(problems), says);
     }
+    const port = await start("same-host", { admin: "port" });
+    const localhost = port.caddy.write("Localhost", (text) => text.replace("admin 127.0.0.1:", "admin localhost:"));
+    assert.deepEqual(await validate({ ...port.strategy, config: localhost }), [], "the same place by another name");
     assert.match((await reload({ ...strategy, config: join(directory, "nothing") })).detail, /nothing is not there/);
     assert.match(
       (await reload({ ...strategy, config: join(caddy.caddyfile, "..", "Syntax") })).detail,
