@@ -152,7 +152,8 @@ export function acceptCrl(der: Buffer, authority: Buffer, heldNumber: number | n
       `the CRL of ${nameOf(certificate)} has number ${crl.number} and this host holds ${heldNumber}: numbers only rise`,
     );
   }
-  if (crl.thisUpdate > now + skewMs) {
+  // Without tolerance: a server with this clock would have none (RFC 5280 §6.3.3), and preflight has none either.
+  if (crl.thisUpdate > now) {
     throw new EarlyCrlError(
       `the CRL of ${nameOf(certificate)} is from the future: until it is valid by this clock, an older one is used`,
     );
