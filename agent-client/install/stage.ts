@@ -1,4 +1,4 @@
-import { chmod, mkdir, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createFileExclusively, makeDirectory, syncDirectory } from "@newleaf/shared/durable-file";
 import { directoryMode, faultsOfAccess, fileMode, ownership } from "./access.ts";
@@ -40,7 +40,7 @@ export async function stage(
   for (let attempt = 1; ; attempt += 1) {
     const version = nameOf(facts, attempt);
     const known = (await listEntries(target)).includes(version);
-    if (known && (await isSame(target, version, record))) return { version };
+    if (known && (await isSame(target, version, record, files))) return { version };
     // Another set of the same second and leaf (a new CRL), or a damaged one: never written over, it may be in force.
     if (!known) return { version: await write(target, version, files, record, owner) };
   }
@@ -111,7 +111,12 @@ function recordOf(facts: VersionFacts, files: ReadonlyMap<FileName, Buffer>): Ve
   return { fingerprint, notAfter, bundleVersion, crlNumbers, stagedAt, ...made, files: known };
 }
 
-async function isSame(target: Target, version: string, record: VersionRecord): Promise<boolean> {
+async function isSame(
+  target: Target,
+  version: string,
+  record: VersionRecord,
+  contents: ReadonlyMap<FileName, Buffer>,
+): Promise<boolean> {
   const known = await readRecord(target, version);
   if (known === null || JSON.stringify(known.files) !== JSON.stringify(record.files)) return false;
   const files = inOrder(Object.keys(record.files) as FileName[]);
@@ -120,7 +125,12 @@ async function isSame(target: Target, version: string, record: VersionRecord): P
   if (known.fingerprint !== record.fingerprint) return false;
   // Another hand may have changed who can read it: that is not mended in place either.
   const faults = [...(await faultsOf(target, version, files)), ...(await faultsOfAccess(target, version))];
-  return faults.length === 0;
+  if (faults.length > 0) return false;
+  // Of files with the key the record has the size only: another key put in its place would be taken for ours again and again.
+  for (const [name, data] of contents) {
+    if (!(await readFile(join(versionPath(target, version), name))).equals(data)) return false;
+  }
+  return true;
 }
 
 /** What a version is called while it is being written, and again while it is being deleted. */

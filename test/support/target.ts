@@ -267,6 +267,27 @@ async function revokes(spec: TargetSpec, { service, host, place }: TargetStory):
   return (refusedAt - revokedAt) / 1000;
 }
 
+/** A set that is broken before the server hears of it is noticed, and a good one takes its place. */
+export async function noticesInTime({ hand, agent, renew }: TargetStory): Promise<void> {
+  hand.strike("link-switched");
+  const renewing = renew();
+  const { journal } = agent;
+  await until("the agent has noticed", () => hand.broke && journal.state.retries.install.error !== null);
+  assert.match(journal.state.retries.install.error?.message ?? "", /not what was written: the key in key\.pem/);
+  // It would wait for a minute or so, for whoever else is at the files.
+  let isOver = false;
+  const done = renewing.finally(() => (isOver = true));
+  done.catch(() => undefined);
+  while (!isOver) {
+    const { retries } = journal.state;
+    if (retries.install.notBefore > Date.now())
+      await journal.update({ retries: { ...retries, install: { ...retries.install, notBefore: 0 } } });
+    agent.wake.now();
+    await sleep(200);
+  }
+  await done;
+}
+
 /** The agent undoes it, whether the server kept the old leaf or broke. @returns seconds without a good handshake at a stretch */
 async function survivesBadSet(spec: TargetSpec, { host, agent, place, hand }: TargetStory): Promise<number> {
   const before = host.installed();

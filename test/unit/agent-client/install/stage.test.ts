@@ -95,6 +95,14 @@ describe("stage", () => {
     assert.equal(readFileSync(join(target.directory, "versions", name, "key.pem"), "utf8"), "key one");
   });
 
+  it("does not take a version for its own in which another hand put a key of the same size", async () => {
+    const target = targetIn(join(directory, "other-key"));
+    await stage(target, content(), facts);
+    writeFileSync(join(target.directory, "versions", name, "key.pem"), "key two");
+    assert.deepEqual(await stage(target, content(), facts), { version: `${name}-2` });
+    assert.equal(readFileSync(join(target.directory, "versions", `${name}-2`, "key.pem"), "utf8"), "key one");
+  });
+
   it("removes what a crash left half written, and writes the version whole", async () => {
     const target = targetIn(join(directory, "crash"));
     const partial = join(target.directory, "versions", `.${name}.partial`);
