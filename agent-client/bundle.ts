@@ -158,6 +158,12 @@ export function acceptCrl(der: Buffer, authority: Buffer, heldNumber: number | n
       `the CRL of ${nameOf(certificate)} is from the future: until it is valid by this clock, an older one is used`,
     );
   }
+  // No server takes it; and its number would keep every later one from being accepted.
+  if (heldNumber !== null && crl.nextUpdate <= now) {
+    throw new BundleError(
+      `the CRL of ${nameOf(certificate)} has expired at ${new Date(crl.nextUpdate).toISOString()} by this host's clock: the one held stays; does the service publish, and is the clock right?`,
+    );
+  }
   const revoked = crl.revoked.map((entry) => `${entry.serial} ${entry.reason ?? ""}`).toSorted();
   return {
     der,

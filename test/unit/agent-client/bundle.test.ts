@@ -146,6 +146,11 @@ test("a CRL is from its CA, its number never falls, and it is not from the futur
   assert.throws(() => acceptCrl(crl, root.certificate, null, now), /not signed by/);
   assert.throws(() => acceptCrl(crl, intermediate.certificate, 8, now), /numbers only rise/);
   assert.throws(() => acceptCrl(crl, intermediate.certificate, null, now - 3_600_000), /from the future/);
+  const { nextUpdate } = acceptCrl(crl, intermediate.certificate, null, now);
+  assert.throws(
+    () => acceptCrl(crl, intermediate.certificate, 7, nextUpdate + 1),
+    /has expired at .*the one held stays/,
+  );
   assert.throws(() => acceptCrl(Buffer.from("nonsense"), intermediate.certificate, null, now), { name: "BundleError" });
   assert.equal(isListed(crl, "0a1b"), true);
   assert.equal(isListed(crl, "0a"), false);
