@@ -122,4 +122,8 @@ interface EnrollFlags extends NamedFlags {
   readonly waitForApproval?: boolean;
 }
 
-if (import.meta.main) process.exitCode = await main(process.argv.slice(2));
+if (import.meta.main) {
+  // Whoever reads has seen enough (`status | head`); what is under way can be taken again.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+  process.exitCode = await main(process.argv.slice(2));
+}

@@ -79,6 +79,8 @@ describe("the single executable", { skip: await cannotBuild() }, () => {
     assert.deepEqual(await agent("--version"), { stdout: `${version}\n`, stderr: "" });
     assert.match((await agent("--help")).stdout, /^Usage: newleaf-agent /);
     await assert.rejects(agent("--inspect=0", "status"), { code: 2 });
+    const { stdout, stderr } = await execute("/bin/sh", ["-c", `"$0" --help | :; echo done`, program]);
+    assert.deepEqual([stdout, stderr], ["done\n", ""], "a reader that has seen enough is no fault");
     await assert.rejects(agent("status", "--config", join(dir, "nothing", "agent.yml")), { code: 1, stdout: "" });
   });
 
