@@ -1,6 +1,7 @@
 /** An agent in the middle of its work: a real service, a proxy that follows its files as well or badly as a test asks. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import type { Clock } from "@newleaf/shared/clock";
 import { passOnce, takeStep } from "../../agent-client/agent.ts";
 import type { AgentContext } from "../../agent-client/context.ts";
 import type { Decision } from "../../agent-client/decide.ts";
@@ -25,7 +26,11 @@ export interface Story {
 
 /** Enrolled, installed and served by a proxy that follows its files. */
 export async function tell(
-  settings: { env?: Readonly<Record<string, string>>; certificate?: Readonly<Record<string, unknown>> },
+  settings: {
+    env?: Readonly<Record<string, string>>;
+    certificate?: Readonly<Record<string, unknown>>;
+    clock?: Clock;
+  },
   story: (story: Story) => Promise<void>,
 ): Promise<void> {
   await using service = await startService(settings.env);
@@ -45,7 +50,7 @@ export async function tell(
   try {
     const probe = { connect: proxy.connect, serverName, timeout: "1s" };
     host.configure({ files: nginxFiles, reload: "watch", probe, ...settings.certificate });
-    await using app = await host.open();
+    await using app = await host.open(settings.clock === undefined ? {} : { clock: settings.clock });
     const [agent] = app.agents;
     assert.ok(agent);
     const pass = (force = false) => passOnce(agent, { force }, idle);
