@@ -3,8 +3,8 @@ import { announcedAt, chooseSet, type Desired, isAsDesired, needsTelling } from 
 import { type AgentContext, arrow, failed, succeeded, WorkError } from "./context.ts";
 import { type Installed, readInstalled } from "./install/installed.ts";
 import { ensureLinks } from "./install/links.ts";
-import { confirm, prune, switchTo } from "./install/switch.ts";
-import { InstallError, type Target } from "./install/target.ts";
+import { confirm, prune, rollback, switchTo } from "./install/switch.ts";
+import { InstallError } from "./install/target.ts";
 import { fresh, type Told } from "./journal.ts";
 import { runCheck } from "./reload/check.ts";
 import { startServer } from "./reload/start.ts";
@@ -57,7 +57,7 @@ export async function install(context: AgentContext, installed: Installed | null
   checkpoint("link-switched");
   const links = await ensureLinks(target, { adopt });
   for (const { path, movedTo } of [...copies.adopted, ...links.adopted]) log.info("adopted", { path, movedTo });
-  await assertIntact(target, version);
+  await assertIntact(context, version);
   log.info("installed", { version, fingerprint: set.fingerprint, bundle: trust.trust.version });
   await journal.update({ staging: null, stuck: null, ...succeeded(context, "install", "announce", "serve") });
   const { told, served, notServed } = journal.state;
@@ -68,12 +68,18 @@ export async function install(context: AgentContext, installed: Installed | null
   await journal.update({ step: "idle", served: { ...served, version } });
 }
 
-/** The proxy is never told of a set that another hand has already changed; and there is a pause before the next attempt. */
-async function assertIntact(target: Target, version: string): Promise<void> {
+/**
+ * The proxy is never told of a set that another hand has already changed. It must not start from it either: the set before is put
+ * back when that is whole, and there is a pause before the next attempt.
+ */
+async function assertIntact({ config, log }: AgentContext, version: string): Promise<void> {
+  const { target } = config;
   const found = await readInstalled(target);
   if (found?.version === version && found.complete) return;
   const what =
     found === null ? "it is gone" : found.version === version ? found.problems.join("; ") : "it is another set";
+  const back = found?.version === version ? await rollback(target) : null;
+  if (back !== null) log.warn("rolled-back", { from: version, to: back });
   throw new InstallError(
     `right after the switch the files on disk are not what was written: ${what}. Find out who else changes ${target.directory}`,
   );
