@@ -121,8 +121,7 @@ export function isAsDesired(installed: InstalledNow | null, desired: Desired): b
     isWhole(installed) &&
     installed.fingerprint === desired.fingerprint &&
     installed.recipe === desired.recipe &&
-    clientsOf(installed) === clientsOf(desired) &&
-    installed.recipe === desired.recipe
+    clientsOf(installed) === clientsOf(desired)
   );
 }
 
@@ -138,7 +137,6 @@ export function needsTelling(told: Told | null, desired: Desired, now: number): 
     told.fingerprint !== desired.fingerprint ||
     told.recipe !== desired.recipe ||
     told.bundleVersion !== desired.bundleVersion ||
-    told.revoked !== desired.revoked ||
-    told.recipe !== desired.recipe;
+    told.revoked !== desired.revoked;
   return changed || (now >= told.refreshAt && clientsOf(told) !== clientsOf(desired));
 }
