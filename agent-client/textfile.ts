@@ -2,7 +2,7 @@
  * The metrics as a file for node_exporter's textfile collector. It shows an agent that stopped, too: the last values stay, and
  * `node_textfile_mtime_seconds` grows old.
  */
-import { chmod, constants, open, rename, unlink } from "node:fs/promises";
+import { constants, open, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Log } from "./log.ts";
 
@@ -80,11 +80,11 @@ async function replace(path: string, text: string): Promise<void> {
   const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, mode);
   try {
     await file.writeFile(text);
+    // Against the umask. By the open file: whoever owns the directory may have put a link to another file under that name.
+    await file.chmod(mode);
   } finally {
     await file.close();
   }
-  // Against the umask.
-  await chmod(temporary, mode);
   await rename(temporary, path);
 }
 

@@ -5,6 +5,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync }
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
 import { createLog } from "../../../agent-client/log.ts";
 import { type CertificateMetrics, renderMetrics } from "../../../agent-client/metrics.ts";
 import { openTextfile } from "../../../agent-client/textfile.ts";
@@ -43,6 +44,27 @@ describe("the textfile", () => {
       process.umask(before);
     }
     assert.deepEqual(readdirSync(home), ["newleaf.prom"]);
+  });
+
+  it("opens no file to others for a link that the directory's owner puts in its place", async () => {
+    const { home, path, file } = open(() => "a 1\n", { settleMs: 0 });
+    const secret = join(directory, "secret");
+    writeFileSync(secret, "", { mode: 0o600 });
+    const temporary = join(home, ".newleaf.prom.newleaf");
+    const attacker = new Worker(
+      `const { renameSync, symlinkSync } = require("node:fs");
+       for (const end = Date.now() + 700; Date.now() < end; )
+         try { renameSync(${JSON.stringify(temporary)}, ${JSON.stringify(path)}); symlinkSync(${JSON.stringify(secret)}, ${JSON.stringify(temporary)}); } catch {}`,
+      { eval: true },
+    );
+    let isOver = false;
+    attacker.once("exit", () => (isOver = true));
+    while (!isOver) {
+      file.changed();
+      await sleep(1);
+    }
+    await file[Symbol.asyncDispose]();
+    assert.equal(statSync(secret).mode & 0o777, 0o600);
   });
 
   it("is written when it is closed, if there was anything to write", async () => {
