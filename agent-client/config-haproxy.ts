@@ -57,10 +57,13 @@ function readName(section: Section, key: string): string | null {
 function readInner(section: Section, files: readonly unknown[], problems: string[]): HaproxyStrategy["reload"] {
   const value = section.raw("reload");
   if (value === undefined) {
+    return { kind: "parent", socket: section.text("socket") ?? "", timeoutMs: defaultReloadTimeoutMs };
+  }
+  if (value === "none") {
     if (files.includes("ca.pem") || files.includes("crl.pem"))
       section.problem(
         "reload",
-        `is missing: with ca.pem or crl.pem among files some news needs a reload, because whoever was revoked could resume a session until then; it is one of ${reloads.map((name) => `{ ${name}: … }`).join(", ")}`,
+        `is none: with ca.pem or crl.pem among files some news needs a reload, because whoever was revoked could resume a session until then; leave it out, or give one of ${reloads.map((name) => `{ ${name}: … }`).join(", ")}`,
       );
     return null;
   }

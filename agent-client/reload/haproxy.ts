@@ -11,6 +11,7 @@ import { readFile, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { pemDecode } from "@newleaf/shared/pem";
 import { currentLink, type Target } from "../install/target.ts";
+import { describeParent, type ParentReload, reloadByParent, validateParent } from "./haproxy-parent.ts";
 import { type MasterReload, reloadByMaster, validateMaster } from "./haproxy-master.ts";
 import { ask, isSpeakable, socketProblem } from "./runtime-api.ts";
 import { describeSignal, reloadBySignal, validateSignal } from "./signal.ts";
@@ -22,8 +23,8 @@ export interface HaproxyStrategy {
   readonly kind: "haproxy";
   /** Path of a `stats socket` of level admin. */
   readonly socket: string;
-  /** Null only where neither CA file nor CRL is kept: those need a reload now and then. */
-  readonly reload: SystemdStrategy | SignalStrategy | MasterReload | null;
+  /** Null, never: only where neither CA file nor CRL is kept, which need a reload now and then. */
+  readonly reload: SystemdStrategy | SignalStrategy | MasterReload | ParentReload | null;
   /** The files' names in haproxy.cfg; null: where `current`, `links` and `copies` have them. */
   readonly certificate: string | null;
   readonly caFile: string | null;
@@ -130,8 +131,8 @@ async function reloadInstead(
   context: ReloadContext,
   why: string,
 ): Promise<ReloadResult> {
-  const { ok, detail } = await reloadBy(reload, context);
-  return { ok, detail: `${detail} (not through the socket: ${why})` };
+  const told = await reloadBy(reload, context);
+  return { ...told, detail: `${told.detail} (not through the socket: ${why})` };
 }
 
 function reloadBy(reload: NonNullable<HaproxyStrategy["reload"]>, context: ReloadContext): Promise<ReloadResult> {
@@ -142,6 +143,8 @@ function reloadBy(reload: NonNullable<HaproxyStrategy["reload"]>, context: Reloa
       return reloadBySignal(reload);
     case "master":
       return reloadByMaster(reload, context);
+    case "parent":
+      return reloadByParent(reload, context);
   }
 }
 
@@ -153,6 +156,8 @@ function describeReload(reload: NonNullable<HaproxyStrategy["reload"]>): string 
       return describeSignal(reload);
     case "master":
       return `reload through ${reload.socket}`;
+    case "parent":
+      return describeParent();
   }
 }
 
@@ -167,6 +172,8 @@ async function validateReload(
       return validateSignal(reload);
     case "master":
       return validateMaster(reload);
+    case "parent":
+      return validateParent(reload);
   }
 }
 

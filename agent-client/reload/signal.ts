@@ -104,11 +104,26 @@ class Unfit extends Error {}
  * not fit nothing is signalled: the pid may long belong to somebody else.
  */
 export async function reloadBySignal(strategy: SignalStrategy, proc = "/proc"): Promise<ReloadResult> {
+  const { pidFile } = strategy;
+  return signalFound(strategy, { of: pidFile, read: () => readPid(pidFile) }, proc);
+}
+
+/** Who is to be signalled, and where that is from. */
+export interface PidSource {
+  /** For messages. */
+  readonly of: string;
+  read(): Promise<number>;
+}
+
+type Wanted = Pick<SignalStrategy, "signal" | "process">;
+
+/** As `reloadBySignal`, for a pid that is known otherwise. Never throws. */
+export async function signalFound(strategy: Wanted, source: PidSource, proc = "/proc"): Promise<ReloadResult> {
   try {
     refuseHarmful(strategy, strategy.process);
-    const seen = await look(strategy, proc);
+    const seen = await look(strategy, source, proc);
     // The server may have been restarted while we looked: both must still say the same right before the signal.
-    const again = await look(strategy, proc);
+    const again = await look(strategy, source, proc);
     if (again.pid !== seen.pid || again.startTime !== seen.startTime) {
       throw new Unfit("the process changed while it was looked at: nothing was signalled, try again");
     }
@@ -119,7 +134,19 @@ export async function reloadBySignal(strategy: SignalStrategy, proc = "/proc"): 
     }
     return { ok: true, detail: `sent ${strategy.signal} to ${who}` };
   } catch (error) {
-    return { ok: false, detail: explain(strategy, error) };
+    return { ok: false, detail: explain(strategy, source, error) };
+  }
+}
+
+/** Why this process could not be signalled now, or null. Signals nobody. */
+export async function whyNotSignal(strategy: Wanted, source: PidSource, proc = "/proc"): Promise<string | null> {
+  try {
+    refuseHarmful(strategy, strategy.process);
+    const { pid } = await look(strategy, source, proc);
+    process.kill(pid, 0);
+    return null;
+  } catch (error) {
+    return explain(strategy, source, error);
   }
 }
 
@@ -134,18 +161,13 @@ export async function validateSignal(strategy: SignalStrategy, proc = "/proc"): 
   if (strategy.process === "")
     problems.push("process is empty: write the name of the server's program, for example nginx");
   if (problems.length > 0) return problems;
-  try {
-    refuseHarmful(strategy, strategy.process);
-    const { pid } = await look(strategy, proc);
-    process.kill(pid, 0);
-    return [];
-  } catch (error) {
-    return [explain(strategy, error)];
-  }
+  const { pidFile } = strategy;
+  const why = await whyNotSignal(strategy, { of: pidFile, read: () => readPid(pidFile) }, proc);
+  return why === null ? [] : [why];
 }
 
 /** `name`: as configured, or as the process itself is called: a Node program may have any title. */
-function refuseHarmful({ signal }: SignalStrategy, name: string): void {
+function refuseHarmful({ signal }: Wanted, name: string): void {
   const program = basename(name);
   const never = neverSignalled.find(([pattern]) => pattern.test(program));
   if (never !== undefined) throw new Unfit(`${program} is never signalled: ${never[1]}`);
@@ -155,19 +177,19 @@ function refuseHarmful({ signal }: SignalStrategy, name: string): void {
   if (why !== undefined) throw new Unfit(`${signal} ${why}: nothing was signalled; use ${instead}`);
 }
 
-async function look(strategy: SignalStrategy, proc: string): Promise<Seen> {
-  const { pidFile, process: wanted } = strategy;
-  const pid = await readPid(pidFile);
+async function look(strategy: Wanted, source: PidSource, proc: string): Promise<Seen> {
+  const { process: wanted } = strategy;
+  const pid = await source.read();
   const startTime = await startTimeOf(pid, proc);
   if (startTime === null) {
-    throw new Unfit(`${pidFile} names pid ${pid}, and no such process runs: start the server, or correct pidFile`);
+    throw new Unfit(`${source.of} names pid ${pid}, and no such process runs: start the server, or correct pidFile`);
   }
   const comm = (await readFile(join(proc, String(pid), "comm"), "utf8")).trimEnd();
   const exe = await executableOf(pid, proc);
   if (!fits(wanted, comm, exe)) {
     const is = exe === null ? comm : `${comm} (${exe})`;
     throw new Unfit(
-      `pid ${pid} of ${pidFile} is ${is}, not ${wanted}: nothing was signalled; correct pidFile or process`,
+      `pid ${pid} of ${source.of} is ${is}, not ${wanted}: nothing was signalled; correct pidFile or process`,
     );
   }
   for (const name of [comm, exe ?? comm]) refuseHarmful(strategy, name);
@@ -232,10 +254,10 @@ function isGone(error: unknown): boolean {
   return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ESRCH");
 }
 
-function explain({ pidFile, process: wanted }: SignalStrategy, error: unknown): string {
+function explain({ process: wanted }: Wanted, { of }: PidSource, error: unknown): string {
   if (error instanceof Unfit) return error.message;
   const code = error instanceof Error && "code" in error ? error.code : undefined;
-  if (code === "ENOENT") return `${pidFile} is not there: is ${wanted} running, and is this its pid file?`;
+  if (code === "ENOENT") return `${of} is not there: is ${wanted} running, and is this its pid file?`;
   if (code === "ESRCH") return `${wanted} ended while it was looked at: nothing was signalled`;
   if (code === "EPERM") {
     return `the agent may not signal ${wanted}: run it as root, as the same user, with CAP_KILL, or use systemd to reload`;

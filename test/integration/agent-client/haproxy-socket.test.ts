@@ -166,6 +166,27 @@ describe("HAProxy through its Runtime API", { skip: needs("haproxy", "openssl") 
     await assert.rejects(handshake(haproxy.port, how, session));
   });
 
+  it("finds the master through the worker on the socket, and sees whether a new worker comes of it", async () => {
+    const { haproxy, put, tell, check, strategy } = await start("parent");
+    const parent = { reload: { kind: "parent", socket: haproxy.socket, timeoutMs: 3000 } } as const;
+    assert.deepEqual(await check({ ...strategy, ...parent }), []);
+    const before = await workerOf(haproxy);
+    const told = await tell({ revoked: true, crls: true }, parent);
+    assert.equal(told.ok, true, told.detail);
+    assert.match(
+      told.detail,
+      /sent USR2 to haproxy.*new worker \d+ \(not through the socket: certificates were revoked/,
+    );
+    assert.notEqual(await workerOf(haproxy), before);
+
+    put({ "crl.pem": "" });
+    const refused = await tell({ revoked: true, crls: true }, parent);
+    assert.deepEqual([refused.ok, refused.refused], [false, true]);
+    assert.match(refused.detail, /no new worker answers .*: run haproxy -c -f/);
+    const elsewhere = { reload: { ...parent.reload, socket: haproxy.masterSocket } };
+    assert.match((await check({ ...strategy, ...elsewhere })).join(), /master is not found through/);
+  });
+
   it("reloads for a CRL larger than the socket takes", async () => {
     const { haproxy, put, tell, visit } = await start("large");
     const visitor = newClient();

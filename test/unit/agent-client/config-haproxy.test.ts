@@ -63,8 +63,14 @@ test("haproxy with a socket and each way to reload is read whole", () => {
   });
 });
 
+test("without a way to reload haproxy's master is found through the socket", () => {
+  const strategy = parse("{ socket: /s }");
+  assert.ok(strategy?.kind === "haproxy");
+  assert.deepEqual(strategy.reload, { kind: "parent", socket: "/s", timeoutMs: 30_000 });
+});
+
 test("haproxy needs no reload where neither CA file nor CRL is kept", () => {
-  const strategy = parse("{ socket: /s }", "[combined.pem]");
+  const strategy = parse("{ socket: /s, reload: none }", "[combined.pem]");
   assert.ok(strategy?.kind === "haproxy");
   assert.equal(strategy.reload, null);
   assert.equal(problemsOf("{ socket: /s, certificate: /c/x.pem }", "[key.pem, fullchain.pem]"), "");
@@ -74,8 +80,12 @@ const inner = "reload: { systemd: haproxy }";
 for (const [name, how, expected] of [
   ["no socket", [`{ ${inner} }`], /reload\.haproxy\.socket is missing/],
   ["a socket that is an address", [`{ socket: "127.0.0.1:9999", ${inner} }`], /socket must be an absolute path/],
-  ["no reload beside a CRL", ["{ socket: /s }"], /reload is missing: with ca\.pem or crl\.pem .* could resume/],
-  ["no reload beside the usual files", ["{ socket: /s, certificate: /c/x.pem }", null], /reload is missing/],
+  [
+    "no reload beside a CRL",
+    ["{ socket: /s, reload: none }"],
+    /reload is none: with ca\.pem or crl\.pem .* could resume/,
+  ],
+  ["no reload beside the usual files", ["{ socket: /s, certificate: /c/x.pem, reload: none }", null], /reload is none/],
   ["two reloads", ["{ socket: /s, reload: { systemd: x, master: /m } }"], /exactly one of systemd, signal, master/],
   ["a pid file beside systemd", ["{ socket: /s, reload: { systemd: x, pidFile: /p } }"], /pidFile belongs to signal/],
   ["a signal without pid file", ["{ socket: /s, reload: { signal: USR2 } }"], /reload\.pidFile is missing/],
