@@ -3,9 +3,9 @@
  * turns everybody away) and one whose certificate is revoked and who must not (a proxy that lost its `ssl_crl` lets everybody in).
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pemEncode } from "@newleaf/shared/pem";
+import { readGuarded } from "./guarded-open.ts";
 import type { ClientCredential, ProbeTarget } from "./handshake.ts";
 import { type HttpQuestion, type Visit, visit } from "./visit.ts";
 
@@ -58,6 +58,7 @@ export interface CanaryVerdict {
 const refusals: ReadonlySet<number> = new Set([400, 401, 403, 495, 496]);
 const defaultTries = { count: 3, everyMs: 300 };
 const visitTimeoutMs = 5000;
+const maxFileBytes = 64 * 1024;
 const defaultGraceMs = 1000;
 /** Before a request is sent: a request that crosses the alert on the wire would turn it into a reset. */
 const httpGraceMs = 150;
@@ -180,7 +181,8 @@ export async function canaryProblem(files: CanaryFiles, now: number): Promise<st
 /** @returns what is wrong with the files as a sentence, instead */
 async function readClient({ certificate, key }: CanaryFiles): Promise<ClientCredential | string> {
   try {
-    const [cert, keyText] = await Promise.all([readFile(certificate, "utf8"), readFile(key, "utf8")]);
+    const read = async (path: string): Promise<string> => (await readGuarded(path, maxFileBytes)).data.toString("utf8");
+    const [cert, keyText] = await Promise.all([read(certificate), read(key)]);
     const privateKey = createPrivateKey(keyText);
     if (!new X509Certificate(cert).checkPrivateKey(privateKey)) return `${certificate} and ${key} are no pair`;
     return { cert, key: pemEncode("PRIVATE KEY", privateKey.export({ type: "pkcs8", format: "der" })) };

@@ -1,8 +1,8 @@
 /** From what a target asks for, through templates and passphrase as they are now, to the bytes of each file. */
 import { createHash, createHmac, type KeyObject, X509Certificate } from "node:crypto";
-import { constants, open } from "node:fs/promises";
 import { join } from "node:path";
 import { fingerprint } from "@newleaf/shared/fingerprint";
+import { readGuarded } from "../guarded-open.ts";
 import type { FileName, Material, OutputName, PemFile } from "./material.ts";
 import { keyStore, passphraseProblem, trustStore } from "./pkcs12.ts";
 import { authoritiesOf, renderFiles } from "./render.ts";
@@ -100,24 +100,7 @@ async function readPassphrase(path: string): Promise<string> {
 }
 
 async function readSmallFile(path: string, what: string, maxBytes: number): Promise<{ data: Buffer; mode: number }> {
-  return explained(`reading ${what} ${path}`, async () => {
-    // Never waits for the other end of a pipe.
-    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    try {
-      const info = await file.stat();
-      if (!info.isFile()) throw new InstallError(`${what} ${path} is not a regular file`);
-      if (info.size > maxBytes) throw new InstallError(`${what} ${path} is larger than ${maxBytes} bytes`);
-      const data = Buffer.alloc(maxBytes + 1);
-      let length = 0;
-      for (let read = -1; read !== 0 && length <= maxBytes; length += read) {
-        ({ bytesRead: read } = await file.read(data, length, maxBytes + 1 - length, null));
-      }
-      if (length > maxBytes) throw new InstallError(`${what} ${path} is larger than ${maxBytes} bytes`);
-      return { data: data.subarray(0, length), mode: info.mode };
-    } finally {
-      await file.close();
-    }
-  });
+  return explained(`reading ${what} ${path}`, () => readGuarded(path, maxBytes));
 }
 
 function sha256(bytes: Buffer): string {

@@ -1,6 +1,7 @@
 /** Caddy by its admin API. Caddy ignores signals, and without force it finds that its configuration has not changed. */
-import { open, constants } from "node:fs/promises";
+import { constants } from "node:fs/promises";
 import { request, type IncomingMessage, type RequestOptions } from "node:http";
+import { LedAstrayError, openGuarded, readWhole } from "../guarded-open.ts";
 import { parseControlAddress } from "./control-address.ts";
 import { oneLine } from "./run-program.ts";
 import type { CaddyStrategy, ReloadContext, ReloadResult } from "./strategy.ts";
@@ -139,12 +140,12 @@ const sameHost = (listen: string): string => listen.replace(/^localhost:/, "127.
 const contentType = (path: string): string => (path.endsWith(".json") ? "application/json" : "text/caddyfile");
 
 async function readConfig(path: string): Promise<string> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const file = await openGuarded(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const info = await file.stat();
     if (!info.isFile()) throw new Refused(`${path} is not a regular file: name Caddy's configuration file`);
     if (info.size > maxConfigFile) throw new Refused(`${path} is larger than 8 MiB: is it Caddy's configuration file?`);
-    return await file.readFile("utf8");
+    return (await readWhole(file, path, maxConfigFile)).toString("utf8");
   } finally {
     await file.close();
   }
@@ -202,7 +203,7 @@ function sourceOf({ config }: CaddyStrategy): string {
 function explain({ admin, config }: CaddyStrategy, error: unknown): string {
   if (!(error instanceof Error)) return oneLine(String(error));
   const { code, path } = error as NodeJS.ErrnoException;
-  if (error instanceof Refused) return oneLine(error.message);
+  if (error instanceof Refused || error instanceof LedAstrayError) return oneLine(error.message);
   if (path !== undefined && path === config) {
     return code === "ENOENT"
       ? `${config} is not there: correct \`config\`, or leave it out to load what Caddy runs with`

@@ -3,10 +3,11 @@
  * path it has. All in one command, which Redis 7 applies as a whole or not at all.
  */
 import { X509Certificate } from "node:crypto";
-import { constants, open, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { isIP, type Socket } from "node:net";
 import { join } from "node:path";
 import { connect as connectTls, type TLSSocket } from "node:tls";
+import { readGuarded } from "../guarded-open.ts";
 import { currentLink, previousLink, type Target } from "../install/target.ts";
 import { parseControlAddress } from "./control-address.ts";
 import { connectTo, type Dialogue, RedisRefusal, type Reply, startDialogue } from "./redis-dialogue.ts";
@@ -16,6 +17,7 @@ import type { RedisStrategy, ReloadContext, ReloadResult } from "./strategy.ts";
 const settings = ["tls-cert-file", "tls-key-file", "tls-ca-cert-file"] as const;
 const validateTimeoutMs = 5000;
 const maxPasswordFile = 4096;
+const maxCertificateFile = 1024 * 1024;
 const chainFiles: readonly string[] = ["fullchain.pem", "tls.crt", "combined.pem"];
 const keyFiles: readonly string[] = ["key.pem", "tls.key", "combined.pem"];
 const authorityFiles: readonly string[] = ["ca.pem", "ca.crt"];
@@ -123,22 +125,15 @@ async function converse<T>(
 
 /** The first line. */
 async function readPassword(path: string): Promise<string> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((error: NodeJS.ErrnoException) => {
+  const { data, mode } = await readGuarded(path, maxPasswordFile).catch((error: NodeJS.ErrnoException) => {
     throw new Unfit(
       `passwordFile ${path} cannot be read (${error.code ?? error.message}): correct the path, or its mode`,
     );
   });
-  try {
-    const info = await file.stat();
-    if (!info.isFile()) throw new Unfit(`passwordFile ${path} is not a regular file`);
-    if ((info.mode & 0o007) !== 0) throw new Unfit(`others can read passwordFile ${path}; run: chmod o= ${path}`);
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(maxPasswordFile), 0, maxPasswordFile, 0);
-    const [line = ""] = buffer.toString("utf8", 0, bytesRead).split(/\r?\n/);
-    if (line === "") throw new Unfit(`passwordFile ${path} has an empty first line: write the password there`);
-    return line;
-  } finally {
-    await file.close();
-  }
+  if ((mode & 0o007) !== 0) throw new Unfit(`others can read passwordFile ${path}; run: chmod o= ${path}`);
+  const [line = ""] = data.toString("utf8").split(/\r?\n/);
+  if (line === "") throw new Unfit(`passwordFile ${path} has an empty first line: write the password there`);
+  return line;
 }
 
 /**
@@ -187,10 +182,10 @@ async function leafOf(target: Target, directory: string): Promise<Buffer | null>
   return name === undefined ? null : readLeaf(join(directory, name));
 }
 
-/** DER of the first certificate of a file; null when there is none to read. */
+/** DER of the first certificate of a file, which Redis may have named; null when there is none to read. */
 async function readLeaf(path: string): Promise<Buffer | null> {
   try {
-    return new X509Certificate(await readFile(path)).raw;
+    return new X509Certificate((await readGuarded(path, maxCertificateFile)).data).raw;
   } catch {
     return null;
   }

@@ -1,10 +1,11 @@
 /** The driver of Redis's CONFIG SET against the real Redis, over each kind of connection. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { after, describe as suite, it } from "node:test";
+import type { Target } from "../../../agent-client/install/target.ts";
 import { probeOnce } from "../../../agent-client/probe.ts";
 import { describe, type RedisStrategy, reload, validate } from "../../../agent-client/reload/strategy.ts";
 import { fingerprint } from "../../../shared/fingerprint.ts";
@@ -112,6 +113,39 @@ suite("Redis by CONFIG SET", { skip: needs("redis-server", "openssl") }, () => {
       assert.ok(!detail.includes(password), detail);
     }
   });
+
+  it(
+    "is sent nothing of a file to which a user who owns the password's directory links, and names no device to read",
+    {
+      skip: process.geteuid?.() === 0 ? false : "needs root",
+    },
+    async () => {
+      const { home, tell } = await start("led");
+      const theirs = join(home, "theirs");
+      const secret = join(home, "secret");
+      mkdirSync(theirs);
+      chownSync(theirs, 65_534, 65_534);
+      writeFileSync(secret, "root:not for others\n", { mode: 0o640 });
+      symlinkSync(secret, join(theirs, "password"));
+      const { ok, detail } = await tell({ passwordFile: join(theirs, "password") });
+      assert.deepEqual([ok, /can be led anywhere by uid 65534/.test(detail)], [false, true], detail);
+
+      const words = ["tls-cert-file", "/dev/zero"].map((word) => `$${word.length}\r\n${word}\r\n`).join("");
+      await using server = createServer((socket) => void socket.on("data", () => socket.write(`*2\r\n${words}`)));
+      server.listen(0, "127.0.0.1");
+      await once(server, "listening");
+      const { port } = server.address() as AddressInfo;
+      const strategy = {
+        kind: "redis",
+        connect: `127.0.0.1:${port}`,
+        user: null,
+        passwordFile: null,
+        tls: null,
+      } as const;
+      const target: Target = { directory: home, files, owner: null, group: null, mode: 0o600, links: {} };
+      assert.deepEqual(await validate({ ...strategy, timeoutMs: 3000 }, { target }), []);
+    },
+  );
 
   it("says which rights its user lacks", async () => {
     const acl = ["--user", "default", "on", "nopass", "-@all", "+config|get"];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { generateKeyPairSync, X509Certificate } from "node:crypto";
-import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { createSecureContext } from "node:tls";
@@ -60,6 +60,29 @@ describe("outputs", { skip: needs("openssl") }, () => {
     const file = (text: string): string => join(target.directory, "current", text);
     return { target, from, passphraseFile, install, file, name };
   };
+
+  it(
+    "shows nothing of a file to which a user who owns the template's directory links",
+    {
+      skip: process.geteuid?.() === 0 ? false : "needs root",
+    },
+    async () => {
+      const { target, from, passphraseFile, name } = setUp({ files: ["key.pem"] });
+      const home = join(from, "..");
+      const secret = join(directory, "shadow");
+      writeFileSync(secret, "root:not for others\n", { mode: 0o640 });
+      chownSync(home, 65_534, 65_534);
+      for (const path of [from, passphraseFile]) {
+        rmSync(path);
+        symlinkSync(secret, path);
+      }
+      const { stores, ...withTemplate } = target;
+      await assert.rejects(readRecipe(withTemplate), /gateway\.toml\.tmpl can be led anywhere by uid 65534/);
+      const { templates, ...withStores } = { ...target, stores, files: target.files.filter((file) => file !== name) };
+      await assert.rejects(readRecipe(withStores as Target), /passphrase can be led anywhere by uid 65534/);
+      assert.equal(templates?.length, 1);
+    },
+  );
 
   it("stages stores and a rendered template, all of them secret, and knows the set again", async () => {
     const { target, install, file } = setUp({ mode: 0o644 });
