@@ -3,9 +3,10 @@
  * files of two versions: that is what links and `current` are for, and copies cannot have. The gap is made as short as it can be,
  * and `copies.json` in the target's directory sees to it that no crash makes it longer.
  */
-import { lstat, readFile, readlink, realpath, rename, unlink } from "node:fs/promises";
+import { constants, lstat, open, readFile, readlink, realpath, rename, unlink } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { createFileExclusively, replaceSymlink, syncDirectory, writeFileDurably } from "@newleaf/shared/durable-file";
+import { inDirectoryOf, readWhole } from "../guarded-open.ts";
 import { keepAside, setAside } from "./links.ts";
 import type { FileName } from "./material.ts";
 import { type Owner, resolveOwner } from "./owner.ts";
@@ -40,6 +41,8 @@ export interface PreparedCopies {
 }
 
 const journalFile = "copies.json";
+/** What is put back when a later rename fails: far more than a certificate or a template has. */
+const maxKept = 16 * 1024 * 1024;
 const temporaryOf = (path: string): string => join(dirname(path), `.${basename(path)}.newleaf-copy`);
 
 interface Journal {
@@ -110,8 +113,7 @@ export async function faultsOfCopies(target: Target, version: string): Promise<r
   for (const [path, file] of copies) {
     try {
       const info = await lstat(path);
-      const isSame =
-        info.isFile() && (await readFile(path)).equals(await readFile(join(versionPath(target, version), file)));
+      const isSame = info.isFile() && (await holds(path, await readFile(join(versionPath(target, version), file))));
       const hasAccess =
         (info.mode & 0o7777) === fileMode(target, file) && info.uid === owner.uid && info.gid === owner.gid;
       if (!isSame) faults.push(`the copy ${path} is not what ${file} is`);
@@ -217,12 +219,14 @@ async function writeBeside(
   data: Buffer,
   facts: Parameters<typeof createFileExclusively>[2],
 ): Promise<void> {
-  const temporary = temporaryOf(path);
-  // What a crash left behind.
-  await unlink(temporary).catch((error: unknown) => {
-    if (systemCode(error) !== "ENOENT") throw error;
+  await inDirectoryOf(path, async (within) => {
+    const temporary = temporaryOf(within);
+    // What a crash left behind.
+    await unlink(temporary).catch((error: unknown) => {
+      if (systemCode(error) !== "ENOENT") throw error;
+    });
+    await createFileExclusively(temporary, data, facts);
   });
-  await createFileExclusively(temporary, data, facts);
 }
 
 async function putInPlace(
@@ -233,15 +237,21 @@ async function putInPlace(
   const done: { path: string; before: Snapshot }[] = [];
   try {
     for (const [path] of copies) {
-      const before = await explained(`looking at ${path}`, () => snapshot(path));
-      await explained(`replacing ${path}`, () => rename(temporaryOf(path), path));
+      const before = await explained(`replacing ${path}`, () =>
+        inDirectoryOf(path, async (within) => {
+          const found = await snapshot(within);
+          await rename(temporaryOf(within), within);
+          return found;
+        }),
+      );
       done.push({ path, before });
       options.checkpoint?.(`copied ${path}`);
     }
     for (const parent of new Set(copies.map(([path]) => dirname(path))))
       await explained(`syncing ${parent}`, () => syncDirectory(parent));
   } catch (error) {
-    for (const { path, before } of done.toReversed()) await restore(path, before, owner).catch(() => undefined);
+    for (const { path, before } of done.toReversed())
+      await inDirectoryOf(path, (within) => restore(within, before, owner)).catch(() => undefined);
     for (const [path] of copies) await unlink(temporaryOf(path)).catch(() => undefined);
     throw error;
   }
@@ -252,12 +262,17 @@ type Snapshot =
   | { readonly kind: "link"; readonly to: string }
   | { readonly kind: "file"; readonly data: Buffer; readonly mode: number; readonly owner: Owner };
 
+/** Content, mode and owner of one open file: who owns the directory may put another one in its place at any moment. */
 async function snapshot(path: string): Promise<Snapshot> {
   try {
-    const info = await lstat(path);
-    if (info.isSymbolicLink()) return { kind: "link", to: await readlink(path) };
-    const owner = { uid: info.uid, gid: info.gid };
-    return { kind: "file", data: await readFile(path), mode: info.mode & 0o7777, owner };
+    if ((await lstat(path)).isSymbolicLink()) return { kind: "link", to: await readlink(path) };
+    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const { mode, uid, gid } = await file.stat();
+      return { kind: "file", data: await readWhole(file, path, maxKept), mode: mode & 0o777, owner: { uid, gid } };
+    } finally {
+      await file.close();
+    }
   } catch (error) {
     if (systemCode(error) === "ENOENT") return { kind: "absent" };
     throw error;
@@ -270,6 +285,17 @@ async function restore(path: string, before: Snapshot, owner: Owner): Promise<vo
   const isOwn = before.owner.uid === owner.uid && before.owner.gid === owner.gid;
   const facts = { mode: before.mode, ...(isOwn ? ownership(owner) : before.owner) };
   await writeFileDurably(path, before.data, facts);
+}
+
+/** Whether the regular file at `path` has this content; what is larger is not read. */
+async function holds(path: string, wanted: Buffer): Promise<boolean> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const info = await file.stat();
+    return info.isFile() && info.size === wanted.length && (await readWhole(file, path, wanted.length)).equals(wanted);
+  } finally {
+    await file.close();
+  }
 }
 
 interface Look {
@@ -295,7 +321,7 @@ async function inspect(target: Target, path: string, { isKnown, mounts, wanted }
       return to.startsWith(`${target.directory}/`) ? "ours" : "link";
     }
     if (!info.isFile()) return "directory";
-    return isKnown || (wanted !== undefined && (await readFile(path)).equals(wanted)) ? "ours" : "file";
+    return isKnown || (wanted !== undefined && (await holds(path, wanted))) ? "ours" : "file";
   } catch (error) {
     if (systemCode(error) === "ENOENT") return "absent";
     throw error;

@@ -1,6 +1,7 @@
 import { link, lstat, readlink, stat } from "node:fs/promises";
-import { dirname, isAbsolute, join, resolve } from "node:path";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { replaceSymlink, syncDirectory } from "@newleaf/shared/durable-file";
+import { inDirectoryOf } from "../guarded-open.ts";
 import type { FileName } from "./material.ts";
 import { explained, InstallError, systemCode, type Target } from "./target.ts";
 
@@ -73,7 +74,8 @@ export async function ensureLinks(
     if (state === "file" || state === "foreign-link") {
       adopted.push({ path, movedTo: await explained(`moving ${path} aside`, () => keepAside(path)) });
     }
-    await explained(`making the link ${path}`, () => replaceSymlink(join(target.directory, "current", file), path));
+    const to = join(target.directory, "current", file);
+    await explained(`making the link ${path}`, () => inDirectoryOf(path, (within) => replaceSymlink(to, within)));
     made.push(path);
   }
   return { made, adopted };
@@ -111,6 +113,11 @@ async function isDirectory(path: string): Promise<boolean> {
  * a crash in between loses nothing. link(2) never overwrites, and does not follow a symbolic link.
  */
 export async function keepAside(path: string): Promise<string> {
+  const name = await inDirectoryOf(path, keepBeside);
+  return join(dirname(path), basename(name));
+}
+
+async function keepBeside(path: string): Promise<string> {
   const original = await lstat(path);
   for (let attempt = 1; ; attempt += 1) {
     const name = `${path}${setAside}${attempt === 1 ? "" : `-${attempt}`}`;

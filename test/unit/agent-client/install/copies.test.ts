@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import {
   chmodSync,
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -12,12 +13,14 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
 import { after, describe, it } from "node:test";
 import { copyProblem, finishCopies, inspectCopies, prepareCopies } from "../../../../agent-client/install/copies.ts";
 import { readInstalled } from "../../../../agent-client/install/installed.ts";
+import { ensureLinks } from "../../../../agent-client/install/links.ts";
 import { factsOf, type FileName } from "../../../../agent-client/install/material.ts";
 import { renderFiles } from "../../../../agent-client/install/render.ts";
 import { stage } from "../../../../agent-client/install/stage.ts";
@@ -103,6 +106,49 @@ describe("copies at fixed paths", { skip: needs("openssl") }, () => {
     const order: string[] = [];
     await switchTo(target, await add(), { adopt: false, checkpoint: (name) => void order.push(basename(name)) });
     assert.deepEqual(order, ["copies-prepared", "ca.pem", "crl.pem", "server.key", "server.crt"]);
+  });
+
+  it(
+    "are not written into another's directory, nor links, where a user who owns the one above leads there",
+    {
+      skip: asRoot,
+    },
+    async () => {
+      const { home, target, add } = setUp();
+      const [theirs, victim] = [join(home, "theirs"), join(home, "victim")];
+      for (const path of [theirs, victim]) mkdirSync(path);
+      writeFileSync(join(victim, "server.key"), "another server's key\n", { mode: 0o600 });
+      chownSync(theirs, 65_534, 65_534);
+      symlinkSync(victim, join(theirs, "tls"));
+      const path = join(theirs, "tls", "server.key");
+      await assert.rejects(switchTo({ ...target, copies: { [path]: "key.pem" } }, await add(), { adopt: true }), {
+        message: /theirs\/tls can be led anywhere by uid 65534/,
+      });
+      const linked = { ...target, copies: {}, links: { [path]: "key.pem" as const } };
+      await assert.rejects(ensureLinks(linked, { adopt: true }), { message: /can be led anywhere by uid 65534/ });
+      assert.deepEqual(readdirSync(victim), ["server.key"]);
+      assert.equal(readFileSync(join(victim, "server.key"), "utf8"), "another server's key\n");
+    },
+  );
+
+  it("wait for no pipe and read nothing that is larger than they are", async () => {
+    const { target, place, add, shows } = setUp();
+    const [one, two] = [await add(), await add()];
+    await switchTo(target, one);
+    const checkpoint = (name: string): void => {
+      if (!name.endsWith("server.key")) return;
+      rmSync(place("server.crt"));
+      execFileSync("mkfifo", [place("server.crt")]);
+    };
+    await assert.rejects(switchTo(target, two, { adopt: false, checkpoint }), {
+      message: /server\.crt.*not a regular/,
+    });
+    rmSync(place("server.crt"));
+    await switchTo(target, one);
+    assert.ok(shows(one));
+    // More than would go into memory.
+    truncateSync(place("ca.pem"), 3 * 1024 ** 3);
+    assert.equal(await problemsOf(target), `the copy ${place("ca.pem")} is not what ca.pem is`);
   });
 
   it("follow a roll-back", async () => {
