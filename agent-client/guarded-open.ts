@@ -14,6 +14,11 @@ export class LedAstrayError extends Error {
   override readonly name = "LedAstrayError";
 }
 
+/** What is there is no regular file, or larger than anything that should be there. */
+export class UnfitFileError extends Error {
+  override readonly name = "UnfitFileError";
+}
+
 /** Who may change where a path leads. */
 interface Steward {
   /** Null: several, or nobody that could be told. */
@@ -44,7 +49,7 @@ export async function openGuarded(path: string, flags: number): Promise<FileHand
 
 /**
  * The content of a small regular file, never waiting for the other end of a pipe.
- * @throws LedAstrayError, the system error; Error when it is no regular file, or larger than `maxBytes`
+ * @throws LedAstrayError, the system error; UnfitFileError when it is no regular file, or larger than `maxBytes`
  */
 export async function readGuarded(path: string, maxBytes: number): Promise<{ data: Buffer; mode: number }> {
   const file = await openGuarded(path, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -55,19 +60,19 @@ export async function readGuarded(path: string, maxBytes: number): Promise<{ dat
   }
 }
 
-/** Everything in an open file. @param path names it in messages @throws Error when it is no regular file, or larger than `maxBytes` */
+/** Everything in an open file. @param path names it in messages @throws UnfitFileError when it is no regular file, or larger than `maxBytes` */
 export async function readWhole(file: FileHandle, path: string, maxBytes: number): Promise<Buffer> {
   const info = await file.stat();
-  if (!info.isFile()) throw new Error(`${path} is not a regular file`);
+  if (!info.isFile()) throw new UnfitFileError(`${path} is not a regular file`);
   const tooLarge = `${path} is larger than ${maxBytes} bytes`;
-  if (info.size > maxBytes) throw new Error(tooLarge);
+  if (info.size > maxBytes) throw new UnfitFileError(tooLarge);
   // It may grow while it is read.
   const data = Buffer.alloc(Math.min(maxBytes, Math.max(info.size, 4096)) + 1);
   let length = 0;
   for (let read = -1; read !== 0 && length < data.length; length += read) {
     ({ bytesRead: read } = await file.read(data, length, data.length - length, null));
   }
-  if (length === data.length) throw new Error(tooLarge);
+  if (length === data.length) throw new UnfitFileError(tooLarge);
   return data.subarray(0, length);
 }
 

@@ -12,7 +12,7 @@ import type { FileName } from "./material.ts";
 import { type Owner, resolveOwner } from "./owner.ts";
 import { fileMode, ownership } from "./access.ts";
 import { currentLink, explained, InstallError, systemCode, type Target, versionPath } from "./target.ts";
-import { faultsOf, hasMarker, linkedVersion, quarantineMarker } from "./version.ts";
+import { faultsOf, hasMarker, linkedVersion, quarantineMarker, readInVersion } from "./version.ts";
 
 /**
  * `ours`: a file that the agent wrote, or that is what it would write, or a link of ours. `file`, `link`, `directory`: somebody
@@ -113,7 +113,8 @@ export async function faultsOfCopies(target: Target, version: string): Promise<r
   for (const [path, file] of copies) {
     try {
       const info = await lstat(path);
-      const isSame = info.isFile() && (await holds(path, await readFile(join(versionPath(target, version), file))));
+      const isSame =
+        info.isFile() && (await holds(path, await readInVersion(join(versionPath(target, version), file))));
       const hasAccess =
         (info.mode & 0o7777) === fileMode(target, file) && info.uid === owner.uid && info.gid === owner.gid;
       if (!isSame) faults.push(`the copy ${path} is not what ${file} is`);
@@ -208,7 +209,7 @@ async function readContents(
   const contents = new Map<FileName, Buffer>();
   for (const file of files) {
     const path = join(versionPath(target, version), file);
-    contents.set(file, await explained(`reading ${path}`, () => readFile(path)));
+    contents.set(file, await explained(`reading ${path}`, () => readInVersion(path)));
   }
   return contents;
 }

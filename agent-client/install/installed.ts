@@ -1,5 +1,4 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { pemDecode } from "@newleaf/shared/pem";
@@ -7,7 +6,15 @@ import { faultsOfAccess } from "./access.ts";
 import { faultsOfCopies } from "./copies.ts";
 import type { FileName } from "./material.ts";
 import { currentLink, type Target, versionPath } from "./target.ts";
-import { confirmedMarker, faultsOf, hasMarker, linkedVersion, quarantineMarker, readRecord } from "./version.ts";
+import {
+  confirmedMarker,
+  faultsOf,
+  hasMarker,
+  linkedVersion,
+  quarantineMarker,
+  readInVersion,
+  readRecord,
+} from "./version.ts";
 
 /** What is on disk through `current`, as a proxy that opens the files now would find it. */
 export interface Installed {
@@ -76,7 +83,10 @@ async function readLeaf(target: Target, version: string): Promise<X509Certificat
   const file = leafFiles.find((name) => target.files.includes(name));
   if (file === undefined) return null;
   try {
-    const [der] = pemDecode(await readFile(join(versionPath(target, version), file), "utf8"), "CERTIFICATE");
+    const [der] = pemDecode(
+      (await readInVersion(join(versionPath(target, version), file))).toString("utf8"),
+      "CERTIFICATE",
+    );
     return der === undefined ? null : new X509Certificate(der);
   } catch {
     // Missing or unreadable: faultsOf says so.
@@ -95,7 +105,7 @@ async function faultsOfKeys(target: Target, version: string, leaf: X509Certifica
 
 async function keyMatches(path: string, leaf: X509Certificate | null): Promise<boolean> {
   try {
-    const [der] = pemDecode(await readFile(path, "utf8"), "PRIVATE KEY");
+    const [der] = pemDecode((await readInVersion(path)).toString("utf8"), "PRIVATE KEY");
     if (der === undefined || leaf === null) return der !== undefined;
     return leaf.checkPrivateKey(createPrivateKey({ key: der, type: "pkcs8", format: "der" }));
   } catch {

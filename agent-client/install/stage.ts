@@ -1,4 +1,4 @@
-import { chmod, mkdir, readFile, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createFileExclusively, makeDirectory, syncDirectory } from "@newleaf/shared/durable-file";
 import { directoryMode, faultsOfAccess, fileMode, ownership } from "./access.ts";
@@ -13,6 +13,7 @@ import {
   inOrder,
   listEntries,
   nameOf,
+  readInVersion,
   readRecord,
   type VersionRecord,
 } from "./version.ts";
@@ -128,7 +129,7 @@ async function isSame(
   if (faults.length > 0) return false;
   // Of files with the key the record has the size only: another key put in its place would be taken for ours again and again.
   for (const [name, data] of contents) {
-    if (!(await readFile(join(versionPath(target, version), name))).equals(data)) return false;
+    if (!(await readInVersion(join(versionPath(target, version), name))).equals(data)) return false;
   }
   return true;
 }

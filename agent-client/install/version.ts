@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
-import { access, lstat, readdir, readFile, readlink } from "node:fs/promises";
+import { access, constants, lstat, open, readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
+import { readWhole, UnfitFileError } from "../guarded-open.ts";
 import { type FileName, fileNames, isKnownFile, isSecretFile, outputName, type VersionFacts } from "./material.ts";
 import { explained, InstallError, systemCode, type Target, versionPath, versionsOf } from "./target.ts";
 
@@ -10,6 +11,10 @@ export const confirmedMarker = ".served";
 export const quarantineMarker = ".quarantined";
 
 const versionName = /^\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?$/;
+
+/** A CRL of a million entries is some 55 MB as PEM. */
+const maxFile = 128 * 1024 * 1024;
+const maxFacts = 1024 * 1024;
 
 export interface FileFacts {
   readonly size: number;
@@ -80,9 +85,11 @@ function notOurs(link: string, what: string): InstallError {
 /** `meta.json` of a version; null when it is missing or not what we write. */
 export async function readRecord(target: Target, version: string): Promise<VersionRecord | null> {
   try {
-    return parseRecord(JSON.parse(await readFile(join(versionPath(target, version), factsFile), "utf8")));
+    const text = await readInVersion(join(versionPath(target, version), factsFile), maxFacts);
+    return parseRecord(JSON.parse(text.toString("utf8")));
   } catch (error) {
-    if (error instanceof SyntaxError || systemCode(error) === "ENOENT" || systemCode(error) === "ENOTDIR") return null;
+    if (error instanceof SyntaxError || error instanceof UnfitFileError) return null;
+    if (systemCode(error) === "ENOENT" || systemCode(error) === "ENOTDIR") return null;
     return explained(`reading ${factsFile} of version ${version}`, () => Promise.reject(error));
   }
 }
@@ -106,8 +113,10 @@ export async function faultsOf(
 
 async function faultsOfFile(path: string, file: FileName, known: FileFacts): Promise<readonly string[]> {
   try {
-    if (!(await lstat(path)).isFile()) return [`${file} is not a regular file`];
-    const data = await readFile(path);
+    const info = await lstat(path);
+    if (!info.isFile()) return [`${file} is not a regular file`];
+    if (info.size !== known.size) return [`${file} was altered`];
+    const data = await readInVersion(path);
     if (data.length !== known.size || (known.sha256 !== null && digest(data) !== known.sha256)) {
       return [`${file} was altered`];
     }
@@ -115,6 +124,16 @@ async function faultsOfFile(path: string, file: FileName, known: FileFacts): Pro
   } catch (error) {
     if (systemCode(error) === "ENOENT") return [`${file} is missing`];
     return [`${file} cannot be read: ${String(error)}`];
+  }
+}
+
+/** A file of a version: it belongs to whom the server runs as, who may make it as large as the disk. @throws Error */
+export async function readInVersion(path: string, maxBytes = maxFile): Promise<Buffer> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    return await readWhole(file, path, maxBytes);
+  } finally {
+    await file.close();
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmodSync, chownSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { readInstalled } from "../../../../agent-client/install/installed.ts";
@@ -102,6 +102,14 @@ describe("readInstalled", { skip: needs("openssl") }, () => {
       chownSync(path("key.pem"), 65_534, 65_534);
       assert.match(await problemsOf(target), /key\.pem belongs to 65534:65534/);
     }
+  });
+
+  it("reads no file that the server's user has made larger than it was", async () => {
+    const { target, path } = await install();
+    truncateSync(path("crl.pem"), 3 * 1024 ** 3);
+    assert.equal(await problemsOf(target), "crl.pem was altered");
+    for (const file of ["cert.pem", "key.pem", "meta.json"] as const) truncateSync(path(file), 3 * 1024 ** 3);
+    assert.equal(await readInstalled(target), null, "nothing usable: it is installed anew");
   });
 
   it("is incomplete when the configuration asks for more, or for another mode", async () => {
