@@ -1,5 +1,18 @@
 /** What to do about a failure, for the person who reads it at night. */
 import { isProblemCode, type ProblemCode } from "@newleaf/shared/problems";
+import type { RetryKind } from "./journal.ts";
+
+/** What failed, after "failed": the journal's step only says how far it got before. */
+export const workWords: Readonly<Record<RetryKind, string>> = {
+  ask: "to get a certificate",
+  announce: "to announce the next certificate",
+  install: "to install",
+  quarantine: "to put the new set in service",
+  serve: "to prove it served",
+  report: "to report to the service",
+  trust: "to fetch trust bundle and CRLs",
+  window: "to ask when to renew",
+};
 
 const byProblem: Readonly<Partial<Record<ProblemCode, string>>> = {
   "lineage-locked": "two holders of this certificate were seen: newleaf lineage show, then release or revoke it",
@@ -31,7 +44,7 @@ const byWord: Readonly<Record<string, string>> = {
   "preflight-crl-fresh": "does the service publish its CRLs? newleaf crl show",
   "preflight-crl": "does the service publish its CRLs? newleaf crl show",
   "not-served":
-    "does the proxy run, and read its files from `directory`/current? Reload it by hand, read its error log, then newleaf-agent renew",
+    "does the proxy run, and read its files from `directory`/current? May it, as its own user (owner, mode)? Reload it by hand, read its error log, then newleaf-agent renew",
   "taken-back":
     "read the proxy's error log; the agent tries the new set again by itself, and newleaf-agent renew at once",
   "before-switch":
@@ -42,14 +55,16 @@ const byWord: Readonly<Record<string, string>> = {
     "read the server's error log: the certificate before has ended or is revoked, so this one has to work",
   "unverified-for-good":
     "compare what the server is configured to send with fullchain.pem, and serverName with the identity's names",
-  "unhealthy-for-good": "is the application behind the server up? The certificate is served",
+  "unhealthy-for-good":
+    "is the application behind the server up, and are path and status of http those of a healthy answer? The certificate is served",
   "clients-refused-for-good":
     "clients are locked out: does the server load ca.pem and crl.pem from `directory`/current, and does the service publish its CRLs (newleaf crl show)?",
   "revoked-let-in": "have the server load crl.pem (nginx: ssl_crl), and switch session resumption off",
   "preflight-chain":
     "was the service's CA replaced? newleaf status there; newleaf-agent status shows the bundle held here",
-  unreadable: "put the directory of the certificate right; everything in it can be made anew from the agent's state",
-  install: "see what the message names: space, owner, mode or links",
+  unreadable:
+    "put right what the message names; everything in the directory of the certificate can be made anew from the agent's state",
+  install: "put right what the message names (newleaf-agent check tells more), then newleaf-agent renew, or wait",
 };
 
 /** For what the system refused to this process, whatever it was about. */

@@ -108,7 +108,8 @@ async function letsIn(
   const seen = await visitUntil(probe, client, options, (one) => isIn(one, accept));
   if (isIn(seen, accept)) return { ...nothing, holds: true };
   if (seen.kind === "failed" || (seen.kind === "answered" && !refusals.has(seen.status))) {
-    const detail = `${probe.connect}: asked as ${name}: ${tell(seen)}`;
+    const wanted = seen.kind === "answered" ? `, not ${accept.join(" or ")}` : "";
+    const detail = `${probe.connect}: asked as ${name}: ${tell(seen)}${wanted}`;
     return { ...nothing, failure: { outcome: "unhealthy", detail } };
   }
   const detail = `${probe.connect} turns a good client away (${name}): ${tell(seen)}. Has a CRL expired, is one missing, or does the server trust other CAs?`;

@@ -5,13 +5,13 @@ import { keyFingerprint } from "@newleaf/shared/fingerprint";
 import { NetworkError } from "@newleaf/shared/http-client";
 import { AppError } from "@newleaf/shared/problems";
 import { readToken } from "@newleaf/shared/token";
-import { adviceFor, adviceForSystem } from "./advice.ts";
+import { adviceFor, adviceForSystem, workWords } from "./advice.ts";
 import { passOnce, type PassResult } from "./agent.ts";
 import { type AgentApp, type AgentOverrides, openAgent, UsageError } from "./app.ts";
 import { runChecks } from "./check.ts";
 import { loadConfig } from "./config.ts";
 import { type AgentContext, explain } from "./context.ts";
-import { newestLeaf } from "./journal.ts";
+import { newestLeaf, retryKinds } from "./journal.ts";
 import { type Enrollment, enroll, enrollmentKey, pollEnrollment } from "./request.ts";
 import { formatStatus, readStatus } from "./status.ts";
 import { sleep } from "./wake.ts";
@@ -183,11 +183,14 @@ function finish(agent: AgentContext, result: PassResult, terminal: Terminal, don
     terminal.out(`${config.name}: ${what}; ${proofOf(agent, leaf)}; until ${new Date(leaf.notAfter).toISOString()}\n`);
   }
   if (!result.failed) return 0;
-  const errors = Object.values(retries).flatMap(({ error }) => (error === null ? [] : [error]));
+  const errors = retryKinds.flatMap((work) => {
+    const { error } = retries[work];
+    return error === null ? [] : [{ ...error, work }];
+  });
   // One cause often stops several works: each message once, and the advice after the last of its kind.
   const distinct = errors.filter(({ message }, index) => errors.findIndex((one) => one.message === message) === index);
-  for (const [index, { step, code, message }] of distinct.entries()) {
-    terminal.error(`${config.name}: ${step}: ${code}: ${message}\n`);
+  for (const [index, { work, code, message }] of distinct.entries()) {
+    terminal.error(`${config.name}: failed ${workWords[work]}: ${code}: ${message}\n`);
     const advice = distinct[index + 1]?.code === code ? null : adviceFor(code);
     if (advice !== null) terminal.error(`  do: ${advice}\n`);
   }

@@ -112,7 +112,7 @@ export async function tell(context: AgentContext, installed: Installed, signal: 
     if (config.check !== null) {
       const checked = await runCheck(config.check, { signal });
       signal.throwIfAborted();
-      const detail = `${config.check.join(" ")}: ${checked.detail}`;
+      const { detail } = checked;
       if (!checked.ok) return settle(context, installed, { ...base, reload, sight: "check-failed", detail }, signal);
     }
     const answer = await tellServer(context, changeOf(journal.state.told, set), signal);
@@ -160,10 +160,11 @@ async function accept(context: AgentContext, installed: Installed, { told, isNew
   context.checkpoint("confirmed");
   view.lookedAt = clock.now();
   const { version, fingerprint, notAfter } = installed;
-  const { quarantine, retries } = journal.state;
+  const { quarantine, retries, current, next } = journal.state;
+  const serial = [current, next].find((leaf) => leaf?.fingerprint === fingerprint)?.serial;
   await journal.update({
     told,
-    served: { version, fingerprint, notAfter, at: clock.now(), told },
+    served: { version, fingerprint, notAfter, at: clock.now(), ...(serial === undefined ? {} : { serial }), told },
     notServed: null,
     healthyBefore: null,
     stuck: null,

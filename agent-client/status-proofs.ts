@@ -60,7 +60,7 @@ export async function readProofs(
 }
 
 /** A revoked client gets in, or a good one does not. */
-export function isNotEnforced({ canaries }: ProofStatus): boolean {
+export function isNotEnforced({ canaries }: Pick<ProofStatus, "canaries">): boolean {
   return canaries.some(({ good, revoked }) => good === false || revoked === false);
 }
 
@@ -113,9 +113,10 @@ export function healthLine(health: readonly HealthStatus[]): string | null {
 /** A line for people; null where there are no canaries. */
 export function canaryLine(canaries: readonly CanaryStatus[]): string | null {
   if (canaries.length === 0) return null;
-  const problems = canaries.flatMap(({ problem }) => problem ?? []);
-  if (problems.length > 0) return `NOT ENFORCED: ${problems.join("; ")}`;
-  const warnings = canaries.flatMap((canary) => canary.warnings);
+  const wrong = canaries.filter((one) => isNotEnforced({ canaries: [one] }));
+  if (wrong.length > 0) return `NOT ENFORCED: ${wrong.flatMap(({ problem }) => problem ?? []).join("; ")}`;
+  // A server that is down, or ill, is no server that lets the wrong ones in.
+  const warnings = canaries.flatMap((one) => [...(one.problem === null ? [] : [one.problem]), ...one.warnings]);
   if (warnings.length > 0) return `not proved: ${warnings.join("; ")}`;
   const proved = [
     ...(canaries.some(({ good }) => good === true) ? ["the good client is let in"] : []),

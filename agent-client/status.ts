@@ -1,10 +1,10 @@
 /** What there is, until when, whether it is served, what comes next and what stands in the way. Changes nothing. */
 import { join } from "node:path";
-import { adviceFor } from "./advice.ts";
+import { adviceFor, workWords } from "./advice.ts";
 import type { AgentConfig, CertificateConfig } from "./config.ts";
 import { leafHold } from "./choice.ts";
 import { type Installed, readInstalled } from "./install/installed.ts";
-import { type Journal, newestLeaf, readJournal, retryKinds } from "./journal.ts";
+import { type Journal, newestLeaf, readJournal, type RetryKind, retryKinds } from "./journal.ts";
 import { lockHolder } from "./lock.ts";
 import { announcedOf, nextOf, quarantineOf, stateOf } from "./outlook.ts";
 import { probeOnce } from "./probe.ts";
@@ -78,7 +78,7 @@ export interface CertificateStatus {
     readonly retryAt: string;
   } | null;
   readonly failures: readonly {
-    readonly work: string;
+    readonly work: RetryKind;
     readonly step: string;
     readonly code: string;
     readonly message: string;
@@ -262,7 +262,7 @@ export function formatStatus(status: AgentStatus): string {
     lines.push(`  next     ${action}${at === null ? "" : ` at ${at} (${span(Date.parse(at) - now)})`}`);
     for (const failure of certificate.failures) {
       lines.push(
-        `  failed   ${failure.step} at ${failure.at}, ${failure.failures}×: ${failure.code}: ${failure.message}`,
+        `  failed   ${workWords[failure.work]} at ${failure.at}, ${failure.failures}×: ${failure.code}: ${failure.message}`,
       );
       lines.push(`           again at ${failure.retryAt} (${span(Date.parse(failure.retryAt) - now)})`);
       if (failure.advice !== null) lines.push(`           do: ${failure.advice}`);
@@ -281,9 +281,14 @@ function diskLine({ installed, fingerprint }: CertificateStatus): string {
   return `${which}, version ${installed.version}${installed.problems.length === 0 ? "" : `; ${installed.problems.join("; ")}`}`;
 }
 
-function servedLine({ served, reload }: CertificateStatus): string {
+function servedLine({ served, reload, installed, fingerprint, failures }: CertificateStatus): string {
   if (served.state === "not-probed") return "not probed (probe: none)";
-  if (served.state === "served") return `yes, seen just now at ${served.seen.map((one) => one.address).join(", ")}`;
+  if (served.state === "served") {
+    const what = installed?.fingerprint === fingerprint ? "yes" : "yes, what is on disk";
+    // One handshake is no proof: the state above stays what it is until a whole pass was made.
+    const unproved = failures.some(({ work }) => work === "serve") ? "; the next pass has to prove it" : "";
+    return `${what}, seen just now at ${served.seen.map((one) => one.address).join(", ")}${unproved}`;
+  }
   const what = served.seen.map((one) => one.error ?? `${one.address}: presents ${one.fingerprint}`);
   return `NO: ${what.join("; ")}. Reload: ${reload}`;
 }

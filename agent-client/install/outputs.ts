@@ -100,7 +100,12 @@ async function readPassphrase(path: string): Promise<string> {
 }
 
 async function readSmallFile(path: string, what: string, maxBytes: number): Promise<{ data: Buffer; mode: number }> {
-  return explained(`reading ${what} ${path}`, () => readGuarded(path, maxBytes));
+  try {
+    return await explained(`reading ${what} ${path}`, () => readGuarded(path, maxBytes));
+  } catch (error) {
+    if (!(error instanceof InstallError) || error.code !== "ENOENT") throw error;
+    throw new InstallError(`${what} ${path} is not there: make it, or correct its path in agent.yml`, error);
+  }
 }
 
 function sha256(bytes: Buffer): string {

@@ -208,7 +208,10 @@ test("renew whose set is taken back is 1, says that the one before stays, why, a
     const options = { config: host.configFile, name: null, force: true, adopt: false };
     assert.equal(await renewCommand(options, terminal, idle, quiet), 1);
     assert.match(terminal.text.out, /renewed, serial [0-9a-f]+; the one before stays in use;/);
-    assert.match(terminal.text.error, /served: taken-back: .*: the new set was taken back: \/bin\/false/);
+    assert.match(
+      terminal.text.error,
+      /failed to put the new set in service: taken-back: .*: the new set was taken back: \/bin\/false/,
+    );
     assert.equal(terminal.text.error.split("  do: ").length, 2, "one cause, one advice");
     assert.equal(host.installed(), before);
   });
