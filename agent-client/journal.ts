@@ -89,6 +89,8 @@ export interface Served {
   readonly fingerprint: string;
   readonly notAfter: number;
   readonly at: number;
+  /** Of the leaf: it may be revoked after the agent has let go of it. Unknown in journals of older versions. */
+  readonly serial?: string;
   /** What the proxy had been told then; unknown in journals of older versions. */
   readonly told?: Told;
 }

@@ -11,7 +11,7 @@ import { checkSizes, preflight, PreflightError } from "./install/preflight.ts";
 import { stage } from "./install/stage.ts";
 import { prune } from "./install/switch.ts";
 import { InstallError } from "./install/target.ts";
-import { newestLeaf, type Told } from "./journal.ts";
+import { type Journal, newestLeaf, type Told } from "./journal.ts";
 import { type Change, everything } from "./reload/strategy.ts";
 
 const maxRemembered = 8;
@@ -23,7 +23,11 @@ export async function choiceOf(context: AgentContext, installed: Installed | nul
   const now = clock.now();
   const newest = newestLeaf(journal.state);
   const hasOlder = next !== null && current !== null && current.fingerprint === installed?.fingerprint;
-  const revoked = hasOlder && trust.isRevoked(current.serial);
+  const older =
+    installed === null || installed.fingerprint === newest?.fingerprint
+      ? undefined
+      : serialOf(journal.state, installed);
+  const revoked = older !== undefined && trust.isRevoked(older);
   return {
     now,
     journal: journal.state,
@@ -33,6 +37,11 @@ export async function choiceOf(context: AgentContext, installed: Installed | nul
     revoked,
     beforeSwitch: config.beforeSwitch,
   };
+}
+
+/** Undefined when it is not known which leaf is installed. */
+function serialOf({ current, served }: Journal, { fingerprint }: Pick<Installed, "fingerprint">): string | undefined {
+  return [current, served].find((leaf) => leaf?.fingerprint === fingerprint)?.serial;
 }
 
 /** Null when the leaf is not in date, or there is no trust bundle yet. */

@@ -14,11 +14,17 @@ import { probeAll } from "./sight.ts";
 const deafAfterMs = 3000;
 
 /** The last good set can be served again: its leaf is in date and not revoked, and it is not the one installed. */
-export function canGoBack({ journal, clock, trust }: AgentContext, installed: Installed): boolean {
+export function canGoBack({ journal, clock, trust }: Vantage, installed: Pick<Installed, "version">): boolean {
   const { served, current } = journal.state;
   if (served === null || served.version === installed.version || served.notAfter <= clock.now()) return false;
-  const isCurrent = current?.fingerprint === served.fingerprint;
-  return !isCurrent || !trust.isRevoked(current.serial);
+  const serial = current?.fingerprint === served.fingerprint ? current.serial : served.serial;
+  return serial === undefined || !trust.isRevoked(serial);
+}
+
+interface Vantage {
+  readonly journal: Pick<AgentContext["journal"], "state">;
+  readonly clock: AgentContext["clock"];
+  readonly trust: Pick<AgentContext["trust"], "isRevoked">;
 }
 
 /** What was seen, with all that the table of roll-back looks at besides. */
