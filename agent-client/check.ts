@@ -5,8 +5,10 @@ import type { Clock } from "@newleaf/shared/clock";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { BundleError, readRoots } from "./bundle.ts";
 import type { AgentConfig, CertificateConfig } from "./config.ts";
+import { readerProblem } from "./check-reader.ts";
 import { canaryProblems, textfileProblem } from "./check-watching.ts";
 import { explain } from "./context.ts";
+import { checkTree } from "./install/access.ts";
 import { copyProblem, inspectCopies } from "./install/copies.ts";
 import { inspectLinks, linkProblem } from "./install/links.ts";
 import { readRecipe } from "./install/outputs.ts";
@@ -151,11 +153,14 @@ async function* checkCertificate(certificate: CertificateConfig, clock: Clock): 
     ? ok(`directory ${target.directory}`)
     : fail(`directory ${target.directory}: ${parent} is not writable for this user`);
   try {
+    await checkTree(target);
     const owner = await resolveOwner(target);
     const wall = await impassableDirectory(parent, owner);
     yield wall === null
       ? ok(`owner ${owner.uid}:${owner.gid} can reach it`)
       : fail(`the owner (uid ${owner.uid}) cannot pass ${wall} on the way to the files`);
+    const unread = await readerProblem(certificate.reload, target, owner);
+    if (unread !== null) yield warn(unread);
   } catch (error) {
     yield fail(explain(error).message);
   }

@@ -95,8 +95,8 @@ export async function inDirectoryOf<T>(path: string, act: (within: string) => Pr
   }
 }
 
-/** Null: nobody but root decides, or it does not matter. */
-async function stewardOf(path: string): Promise<Steward | null> {
+/** Who besides root may change where a path leads. Null: nobody, or it does not matter because the agent is not root. */
+export async function stewardOf(path: string): Promise<Steward | null> {
   if (process.geteuid?.() !== 0 || process.platform !== "linux") return null;
   const parts = resolve(path).split("/");
   let at = "/";

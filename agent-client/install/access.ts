@@ -1,9 +1,10 @@
 /** Who may open the files of a version: what that should be, and whether it is. */
 import { lstat } from "node:fs/promises";
 import { join } from "node:path";
+import { stewardOf } from "../guarded-open.ts";
 import { type FileName, isSecretFile } from "./material.ts";
 import { type Owner, resolveOwner } from "./owner.ts";
-import { systemCode, type Target, versionPath } from "./target.ts";
+import { InstallError, systemCode, type Target, versionPath, versionsOf } from "./target.ts";
 
 /** Mode of the directories: 0700 while the agent's own uid is the reader, else passable (not listable) for others. */
 export function directoryMode(target: Target, owner: Owner): number {
@@ -13,6 +14,20 @@ export function directoryMode(target: Target, owner: Owner): number {
 /** Mode of one file. The key is never readable by others, whatever `mode` says. */
 export function fileMode(target: Target, name: FileName): number {
   return isSecretFile(name) ? target.mode & 0o640 : target.mode & 0o666;
+}
+
+/**
+ * The tree is the agent's own: files in it get an owner, the directories do not. Somebody else's could be replaced by a link at any
+ * moment, and a root agent would make, give away and delete files wherever that leads.
+ * @throws InstallError
+ */
+export async function checkTree(target: Target): Promise<void> {
+  const { uid, place } = (await stewardOf(versionsOf(target))) ?? { uid: null, place: null };
+  if (uid === null) return;
+  const what = place ?? target.directory;
+  throw new InstallError(
+    `${what} belongs to uid ${uid}, who could lead the agent from there into any directory of this host: run "chown root ${what}", or choose a \`directory\` elsewhere; \`owner\` gives the files alone to the server`,
+  );
 }
 
 /** Nothing to chown for files of the agent's own: without privileges even a chown to oneself may be refused (idmapped mounts). */

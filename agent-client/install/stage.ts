@@ -1,7 +1,7 @@
 import { chmod, mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createFileExclusively, makeDirectory, syncDirectory } from "@newleaf/shared/durable-file";
-import { directoryMode, faultsOfAccess, fileMode, ownership } from "./access.ts";
+import { checkTree, directoryMode, faultsOfAccess, fileMode, ownership } from "./access.ts";
 import type { FileName, VersionFacts } from "./material.ts";
 import { impassableDirectory, type Owner, resolveOwner } from "./owner.ts";
 import { explained, InstallError, systemCode, type Target, versionPath, versionsOf } from "./target.ts";
@@ -48,6 +48,7 @@ export async function stage(
 }
 
 async function prepareTree(target: Target, owner: Owner): Promise<void> {
+  await checkTree(target);
   const mode = directoryMode(target, owner);
   await explained(`making ${versionsOf(target)}`, () => makeDirectory(versionsOf(target), mode));
   for (const entry of await listEntries(target)) {
@@ -59,7 +60,7 @@ async function prepareTree(target: Target, owner: Owner): Promise<void> {
   );
   if (stuck !== null) {
     throw new InstallError(
-      `uid ${owner.uid}, which is to read the files, cannot pass ${stuck}: run "chmod a+x ${stuck}", or give the directory to it`,
+      `uid ${owner.uid}, which is to read the files, cannot pass ${stuck}: run "chmod a+x ${stuck}"`,
     );
   }
 }

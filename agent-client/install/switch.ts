@@ -1,6 +1,7 @@
 import { readdir, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { replaceSymlink, syncDirectory, writeFileDurably } from "@newleaf/shared/durable-file";
+import { checkTree } from "./access.ts";
 import { type CopyOptions, prepareCopies, type PreparedCopies } from "./copies.ts";
 import { isLeftover, leftoverOf, removeLeftover } from "./stage.ts";
 import { currentLink, explained, InstallError, previousLink, type Target, versionPath, versionsOf } from "./target.ts";
@@ -92,6 +93,7 @@ export async function quarantined(target: Target): Promise<ReadonlySet<string>> 
  * @throws InstallError; then what is in force is untouched
  */
 export async function prune(target: Target, keep = 3): Promise<readonly string[]> {
+  await checkTree(target);
   const current = await linkedVersion(currentLink(target));
   const previous = await linkedVersion(previousLink(target));
   const versions = await listVersions(target);

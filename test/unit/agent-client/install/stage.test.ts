@@ -1,11 +1,23 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { FileName, VersionFacts } from "../../../../agent-client/install/material.ts";
 import { stage } from "../../../../agent-client/install/stage.ts";
+import { prune } from "../../../../agent-client/install/switch.ts";
 import { InstallError, type Target } from "../../../../agent-client/install/target.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 
@@ -134,6 +146,27 @@ describe("stage", () => {
     const run = (uid: number): unknown => execFileSync("/bin/cat", [path], { uid, gid: uid, stdio: "pipe", cwd: "/" });
     assert.equal(String(run(65_534)), "key one");
     assert.throws(() => run(65_532));
+  });
+
+  it("makes nothing in a tree that another user could replace by a link", { skip: asRoot }, async () => {
+    const [home, victim] = [join(directory, "home"), join(directory, "victim")];
+    const [own, inside] = [targetIn(join(home, "tls")), targetIn(join(directory, "theirs"))];
+    for (const path of [home, victim]) mkdirSync(path);
+    await stage(own, content(), facts);
+    await stage(inside, content(), facts);
+    chownSync(home, 65_534, 65_534);
+    chownSync(inside.directory, 65_534, 65_534);
+    rmSync(join(inside.directory, "versions"), { recursive: true });
+    symlinkSync(victim, join(inside.directory, "versions"));
+    for (const target of [own, inside]) {
+      await assert.rejects(stage(target, content("two"), facts), {
+        message: /belongs to uid 65534, who could lead the agent.*run "chown root/,
+      });
+      await assert.rejects(prune(target), { message: /belongs to uid 65534/ });
+    }
+    assert.deepEqual(readdirSync(victim), []);
+    chownSync(home, 0, 0);
+    await stage(own, content("two"), facts);
   });
 
   it("says so when the owner could not pass the directory", { skip: asRoot }, async () => {
