@@ -150,6 +150,19 @@ export async function whyNotSignal(strategy: Wanted, source: PidSource, proc = "
   }
 }
 
+/** The process that would be signalled; null when there is none that may be. Never throws. */
+export async function signalledProcess(
+  strategy: SignalStrategy,
+  proc = "/proc",
+): Promise<{ readonly pid: number; readonly name: string } | null> {
+  const { pidFile } = strategy;
+  try {
+    return await look(strategy, { of: pidFile, read: () => readPid(pidFile) }, proc);
+  } catch {
+    return null;
+  }
+}
+
 export function describeSignal(strategy: SignalStrategy): string {
   return `kill -${strategy.signal} $(cat ${strategy.pidFile}) if that is ${strategy.process}`;
 }
