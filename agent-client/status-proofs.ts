@@ -116,7 +116,7 @@ export function canaryLine(canaries: readonly CanaryStatus[]): string | null {
   const wrong = canaries.filter((one) => isNotEnforced({ canaries: [one] }));
   if (wrong.length > 0) return `NOT ENFORCED: ${wrong.flatMap(({ problem }) => problem ?? []).join("; ")}`;
   // A server that is down, or ill, is no server that lets the wrong ones in.
-  const warnings = canaries.flatMap((one) => [...(one.problem === null ? [] : [one.problem]), ...one.warnings]);
+  const warnings = canaries.flatMap((one) => (one.problem === null ? one.warnings : [one.problem]));
   if (warnings.length > 0) return `not proved: ${warnings.join("; ")}`;
   const proved = [
     ...(canaries.some(({ good }) => good === true) ? ["the good client is let in"] : []),

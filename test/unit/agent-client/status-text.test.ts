@@ -13,7 +13,7 @@ describe("the canary line", () => {
       /^NOT ENFORCED/,
     );
     assert.match(canaryLine([{ ...canary, good: false, problem: "turns a good client away" }]) ?? "", /^NOT ENFORCED/);
-    const down = { ...canary, good: null, revoked: null, problem: "nothing listens there" };
+    const down = { ...canary, good: null, revoked: null, problem: "nothing listens there", warnings: ["revoke it"] };
     assert.equal(canaryLine([down]), "not proved: nothing listens there");
   });
 
