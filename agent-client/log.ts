@@ -1,3 +1,5 @@
+import { visible } from "@newleaf/shared/visible";
+
 /**
  * One line an event on stderr: `time level event key=value …`, made to be read by people at night and by grep.
  * What goes in here must not be a secret: events name certificates, fingerprints, files and codes, never keys or tokens.
@@ -38,5 +40,5 @@ function line(now: number, level: string, event: string, fields: LogFields): str
 /** Quoted when it would not read back as one word; control characters are escaped, so that nobody writes a second line. */
 function spell(value: string | number | boolean | null): string {
   const text = String(value);
-  return /^[^\s"=\p{Cc}]+$/u.test(text) ? text : JSON.stringify(text);
+  return /^[^\s"=\p{Cc}\p{Cf}]+$/u.test(text) ? text : visible(JSON.stringify(text));
 }

@@ -1,5 +1,6 @@
 /** Where a server takes orders. What comes in there can do anything, so it has to be on this host. */
-import { isAbsolute } from "node:path";
+import { stat } from "node:fs/promises";
+import { dirname, isAbsolute } from "node:path";
 import { isIP } from "node:net";
 import { parseEndpoint } from "../handshake.ts";
 
@@ -16,6 +17,23 @@ export function parseControlAddress(text: string): ControlAddress {
   if (isAbsolute(path)) return { socketPath: path };
   const { host, port } = parseEndpoint(text);
   return { host, port, isLoopback: isLoopback(host) };
+}
+
+/**
+ * A directory into which, or in the place of which, any user of this host may put something: who listens on a socket there may be
+ * anybody. Null when there is none.
+ */
+export async function openToAll(socketPath: string): Promise<string | null> {
+  const trusted = [0, process.geteuid?.()];
+  for (let at = dirname(socketPath), isOuter = false; ; at = dirname(at), isOuter = true) {
+    const { mode, uid } = await stat(at);
+    // Further up it matters whose the next one is: what is root's in /tmp nobody else replaces.
+    if ((mode & 0o002) !== 0 && !isOuter) return at;
+    if (at === dirname(at)) return null;
+    const above = await stat(dirname(at));
+    const isKept = (above.mode & 0o1000) !== 0 && trusted.includes(uid);
+    if ((above.mode & 0o002) !== 0 && !isKept) return dirname(at);
+  }
 }
 
 /** RFC 6890 §2.2.2: 127.0.0.0/8 and ::1 never leave the host; RFC 6761 §6.3: nor does localhost. */

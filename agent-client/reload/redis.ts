@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { readGuarded } from "../guarded-open.ts";
 import { currentLink, previousLink, type Target } from "../install/target.ts";
-import { parseControlAddress } from "./control-address.ts";
+import { openToAll, parseControlAddress } from "./control-address.ts";
 import { connectTo, type Dialogue, RedisRefusal, type Reply, startDialogue } from "./redis-dialogue.ts";
 import { oneLine } from "./run-program.ts";
 import type { RedisStrategy, ReloadContext, ReloadResult } from "./strategy.ts";
@@ -109,7 +109,15 @@ async function converse<T>(
   };
   any.addEventListener("abort", stop, { once: true });
   try {
-    const tcp = await connectTo(parseControlAddress(strategy.connect), opened);
+    const address = parseControlAddress(strategy.connect);
+    if ("socketPath" in address && password !== null && strategy.tls === null) {
+      const open = await openToAll(address.socketPath);
+      if (open !== null)
+        throw new Unfit(
+          `anybody may put a socket into ${open}, and the password goes through it: move Redis's unixsocket to a directory of its own, such as /run/redis`,
+        );
+    }
+    const tcp = await connectTo(address, opened);
     const socket = strategy.tls === null ? tcp : await secure(tcp, strategy.tls.serverName, target);
     opened.push(socket);
     const dialogue = startDialogue(socket);

@@ -4,7 +4,7 @@
  */
 import { stat } from "node:fs/promises";
 import { connect } from "node:net";
-import { dirname } from "node:path";
+import { openToAll } from "./control-address.ts";
 
 export interface AskOptions {
   /** Default 10 s. */
@@ -108,9 +108,9 @@ function converse(socketPath: string, command: string, text: string, options: As
 export async function socketProblem(path: string): Promise<string | null> {
   try {
     if (!(await stat(path)).isSocket()) return `${path} is not a socket: name the one of \`stats socket\` or \`-S\``;
-    const directory = await stat(dirname(path));
-    if ((directory.mode & 0o002) !== 0)
-      return `anybody may put a socket into ${dirname(path)}, and the private key goes through it: move the socket to a directory of HAProxy's own, such as /run/haproxy`;
+    const open = await openToAll(path);
+    if (open !== null)
+      return `anybody may put a socket into ${open}, and the private key goes through it: move the socket to a directory of HAProxy's own, such as /run/haproxy`;
     return null;
   } catch (error) {
     return `${path}: ${advice(error as NodeJS.ErrnoException)}`;

@@ -130,6 +130,12 @@ suite("Redis by CONFIG SET", { skip: needs("redis-server", "openssl") }, () => {
       const { ok, detail } = await tell({ passwordFile: join(theirs, "password") });
       assert.deepEqual([ok, /can be led anywhere by uid 65534/.test(detail)], [false, true], detail);
 
+      // Whoever is first binds the socket, and would be told the password.
+      chmodSync(theirs, 0o777);
+      writeFileSync(join(home, "right"), password, { mode: 0o600 });
+      const open = await tell({ connect: join(theirs, "redis.sock"), passwordFile: join(home, "right") });
+      assert.match(open.detail, /anybody may put a socket into .*theirs, and the password goes through it/);
+
       const words = ["tls-cert-file", "/dev/zero"].map((word) => `$${word.length}\r\n${word}\r\n`).join("");
       await using server = createServer((socket) => void socket.on("data", () => socket.write(`*2\r\n${words}`)));
       server.listen(0, "127.0.0.1");

@@ -85,6 +85,9 @@ test("a log line is one line, whatever is in it", () => {
   assert.deepEqual(lines, [
     '1970-01-01T00:00:00.000Z info installed certificate=gateway version=v1 why="a \\"b\\"\\nc=d" count=3 ok=true\n',
   ]);
+  // What a server said may reach a terminal by way of the log.
+  log.warn("said", { why: "\u009b31mred\u202eder\u0085\u007f\u001b" });
+  assert.match(lines[1] ?? "", /why="\\u009b31mred\\u202eder\\u0085\\u007f\\u001b"\n$/);
 });
 
 const metrics: CertificateMetrics = {

@@ -1,10 +1,11 @@
 /** What a socket may do to the agent, and the agent to a socket. HAProxy's own behaviour: test/integration/agent-client/haproxy-socket.test.ts. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import { openToAll } from "../../../../agent-client/reload/control-address.ts";
 import { ask, isSpeakable, RuntimeApiError } from "../../../../agent-client/reload/runtime-api.ts";
 import { reload } from "../../../../agent-client/reload/strategy.ts";
 import { needs } from "../../../support/programs.ts";
@@ -40,6 +41,23 @@ describe("HAProxy's socket", { skip: needs("openssl") }, () => {
     assert.equal(await ask(path, ["show", "version"]), "yes\n\n");
     await ask(path, ["set", "ssl", "cert", "/a"], { payload: "one\r\n\n \ntwo\n" });
     assert.deepEqual(heard, ["show version\n", "set ssl cert /a <<\none\ntwo\n\n"]);
+  });
+
+  it("is not trusted where another user could have put it", async () => {
+    const shared = join(directory, "shared");
+    const inside = join(shared, "haproxy");
+    mkdirSync(inside, { recursive: true });
+    const socket = join(inside, "admin.sock");
+    assert.equal(await openToAll(socket), null);
+    chmodSync(shared, 0o1777);
+    assert.equal(await openToAll(socket), null, "its directory is our own");
+    assert.equal(await openToAll(join(shared, "admin.sock")), shared);
+    chmodSync(shared, 0o777);
+    assert.equal(await openToAll(socket), shared, "anybody may put another directory in its place");
+    if (process.geteuid?.() !== 0) return;
+    chmodSync(shared, 0o1777);
+    chownSync(inside, 65_534, 65_534);
+    assert.equal(await openToAll(socket), shared, "anybody may have made it");
   });
 
   it("does not say a name that HAProxy would read as more than a name", async () => {
