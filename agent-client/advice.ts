@@ -15,7 +15,8 @@ export const workWords: Readonly<Record<RetryKind, string>> = {
 };
 
 const byProblem: Readonly<Partial<Record<ProblemCode, string>>> = {
-  "lineage-locked": "two holders of this certificate were seen: newleaf lineage show, then release or revoke it",
+  "lineage-locked":
+    "two holders of this certificate were seen: newleaf lineage list --state locked, then lineage show, release or revoke ID",
   "certificate-revoked": "if that was not meant: newleaf token create ID, then newleaf-agent enroll --token-file F",
   "certificate-unknown":
     "the service does not know this certificate (restored from a backup?): enroll again with a token",

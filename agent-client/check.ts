@@ -3,6 +3,7 @@ import { access, constants, readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Clock } from "@newleaf/shared/clock";
 import { fingerprint } from "@newleaf/shared/fingerprint";
+import { adviceFor } from "./advice.ts";
 import { BundleError, readRoots } from "./bundle.ts";
 import type { AgentConfig, CertificateConfig } from "./config.ts";
 import { readerProblem } from "./check-reader.ts";
@@ -110,7 +111,7 @@ async function* checkService(config: AgentConfig, clock: Clock): AsyncGenerator<
       ? fail(`this host's clock is ${seconds} s ${skew > 0 ? "ahead of" : "behind"} the service's`)
       : ok(`clock within ${seconds} s of the service's`);
   } catch (error) {
-    yield fail(explain(error).message);
+    yield fail(advised(explain(error)));
   }
   yield* checkAgentsListener(config, client);
 }
@@ -124,11 +125,16 @@ async function* checkAgentsListener(
     await client.renewalWindow({ pem: { cert: "", key: "" } });
     yield fail(`agents listener ${config.server} answers without a client certificate; is that address right?`);
   } catch (error) {
-    const { code, message } = explain(error);
-    yield code === "client-certificate-required" || code === "tls"
+    const problem = explain(error);
+    yield problem.code === "client-certificate-required" || problem.code === "tls"
       ? ok(`agents listener ${config.server}`)
-      : fail(message);
+      : fail(advised(problem));
   }
+}
+
+function advised({ code, message }: { readonly code: string; readonly message: string }): string {
+  const advice = adviceFor(code);
+  return advice === null ? message : `${message}: ${advice}`;
 }
 
 async function knownRoots(config: AgentConfig, clock: Clock): Promise<readonly Buffer[]> {

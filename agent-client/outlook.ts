@@ -44,6 +44,19 @@ export function nextOf(journal: Journal, hold: Hold | null, now: number): Certif
   return { action: "renew", at: not(Math.max(renewalDue(newest, journal.window), retries.ask.notBefore)) };
 }
 
+/**
+ * The same, once the disk was looked at: the server goes on with what it has in memory, and would not start from files that somebody
+ * has spoilt.
+ */
+export function withDisk(
+  outlook: Pick<CertificateStatus, "state" | "next">,
+  isSpoilt: boolean,
+  now: number,
+): Pick<CertificateStatus, "state" | "next"> {
+  if (!isSpoilt || outlook.state !== "ok") return outlook;
+  return { state: "failing", next: { action: "put the files on disk right", at: iso(now) } };
+}
+
 /** What the service will go on refusing: whatever was planned, it comes to nothing. */
 function refusalOf({ retries }: Journal): { code: string; notBefore: number } | null {
   for (const kind of ["ask", "report", "window", "trust"] as const) {

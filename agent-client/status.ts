@@ -6,7 +6,7 @@ import { leafHold } from "./choice.ts";
 import { type Installed, readInstalled } from "./install/installed.ts";
 import { type Journal, newestLeaf, readJournal, type RetryKind, retryKinds } from "./journal.ts";
 import { lockHolder } from "./lock.ts";
-import { announcedOf, nextOf, quarantineOf, stateOf } from "./outlook.ts";
+import { announcedOf, nextOf, quarantineOf, stateOf, withDisk } from "./outlook.ts";
 import { probeOnce } from "./probe.ts";
 import { describe } from "./reload/strategy.ts";
 import { canaryLine, healthLine, isNotEnforced, type ProofStatus, readProofs } from "./status-proofs.ts";
@@ -134,9 +134,10 @@ async function readOne(
   ]);
   const { beforeSwitch } = certificate;
   const hold = leafHold({ now, journal, desired: newest, installed, revoked: false, beforeSwitch });
+  const state = stateOf(journal, isNotEnforced(proofs) ? "not-served" : served.state, hold, now);
   return {
     name: certificate.name,
-    state: stateOf(journal, isNotEnforced(proofs) ? "not-served" : served.state, hold, now),
+    ...withDisk({ state, next: nextOf(journal, hold, now) }, installed?.complete === false, now),
     identity: newest?.identity ?? null,
     serial: newest?.serial ?? null,
     fingerprint: newest?.fingerprint ?? null,
@@ -152,7 +153,6 @@ async function readOne(
     served,
     ...proofs,
     reload: describe(certificate.reload),
-    next: nextOf(journal, hold, now),
     announced: announcedOf(journal, hold),
     quarantine: quarantineOf(journal, now),
     failures: failuresOf(journal, now),
@@ -260,12 +260,14 @@ export function formatStatus(status: AgentStatus): string {
     if (quarantine !== null) lines.push(`  back     ${quarantine.row} since ${quarantine.since}: ${quarantine.detail}`);
     const { action, at } = certificate.next;
     lines.push(`  next     ${action}${at === null ? "" : ` at ${at} (${span(Date.parse(at) - now)})`}`);
-    for (const failure of certificate.failures) {
+    for (const [index, failure] of certificate.failures.entries()) {
       lines.push(
         `  failed   ${workWords[failure.work]} at ${failure.at}, ${failure.failures}×: ${failure.code}: ${failure.message}`,
       );
       lines.push(`           again at ${failure.retryAt} (${span(Date.parse(failure.retryAt) - now)})`);
-      if (failure.advice !== null) lines.push(`           do: ${failure.advice}`);
+      // One cause often stops several works: what to do stands once, after the last of them.
+      const isLast = certificate.failures[index + 1]?.advice !== failure.advice;
+      if (failure.advice !== null && isLast) lines.push(`           do: ${failure.advice}`);
     }
   }
   const crls = status.crls.map((crl) => `${crl.issuer} number ${crl.number} until ${crl.nextUpdate}`);

@@ -332,6 +332,11 @@ test("check changes nothing, and finds what would go wrong", async () => {
     assert.match(bad.text.out, /fail .*\/no\/such\/program/);
     assert.match(bad.text.out, /warn .*127\.0\.0\.1:1/);
     assert.equal(readFileSync(join(host.dir, "regular"), "utf8"), "somebody's");
+
+    host.configure(unserved, { server: "https://127.0.0.1:1", enrollment: "https://127.0.0.1:1" });
+    const away = capture();
+    assert.equal(await checkCommand({ config: host.configFile }, away), 1);
+    assert.match(away.text.out, /fail .*not reached \(ECONNREFUSED\): is the service running/);
   });
 });
 

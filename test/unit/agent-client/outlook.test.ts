@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Hold } from "../../../agent-client/choice.ts";
 import { blankJournal, type Failure, type Journal, type RetryKind } from "../../../agent-client/journal.ts";
-import { announcedOf, nextOf, quarantineOf, stateOf } from "../../../agent-client/outlook.ts";
+import { announcedOf, nextOf, quarantineOf, stateOf, withDisk } from "../../../agent-client/outlook.ts";
 import { held } from "../../support/held-leaf.ts";
 
 const now = 50;
@@ -79,6 +79,15 @@ test("what is presented counts more than what the journal hopes", () => {
   assert.equal(stateOf(journal, "unreachable", null, now), "not-served");
   assert.equal(stateOf(journal, "not-served", null, now), "not-served");
   assert.equal(stateOf(journal, "not-probed", null, now), "ok");
+});
+
+test("files that somebody spoilt are not ok, however well the server does; what is worse stays", () => {
+  const ok = { state: "ok", next: { action: "renew", at: null } } as const;
+  const { state, next: then } = withDisk(ok, true, now);
+  assert.deepEqual([state, then.action], ["failing", "put the files on disk right"]);
+  assert.deepEqual(withDisk(ok, false, now), ok);
+  const worse = { ...ok, state: "not-served" } as const;
+  assert.deepEqual(withDisk(worse, true, now), worse);
 });
 
 test("when it switches and when it tries again are said, as times", () => {

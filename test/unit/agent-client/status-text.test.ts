@@ -31,6 +31,20 @@ describe("the text of status", () => {
     assert.match(text, /failed +to install at 2026-11-20T17:00:00.000Z, 2×: install: no space/);
   });
 
+  it("says once what to do about one cause of several failures", () => {
+    const down = { ...failure, step: "asked", code: "unreachable", advice: "start the service" };
+    const text = formatStatus(
+      statusOf({
+        failures: [
+          { ...down, work: "ask" },
+          { ...down, work: "window" },
+        ],
+      }),
+    );
+    assert.equal(text.split("do: start the service").length, 2);
+    assert.ok(text.indexOf("do: start") > text.indexOf("failed   to ask when to renew"));
+  });
+
   it("says that one good handshake does not take back a failed proof", () => {
     assert.match(formatStatus(statusOf({})), /served +yes, seen just now at gw:443\n/);
     const text = formatStatus(
