@@ -60,12 +60,16 @@ interface Record1 {
 const blank: Record1 = { format: 1, version: 0, etag: null, roots: [], issuers: [], pinned: [], seen: [] };
 const trustFile = "trust.json";
 const crlDirectory = "crls";
+/** A busy service may publish while it is asked, but not each time. */
+const mostBehind = 3;
 
 export class TrustStore {
   readonly #options: TrustStoreOptions;
   #record: Record1;
   #crls: ReadonlyMap<string, AcceptedCrl>;
   #news: News | null = null;
+  /** How many times in a row less was fetched than had been announced. */
+  #behind = 0;
   #running: Promise<void> | null = null;
   /** When the service was last asked with success; null: not since the start. */
   checkedAt: number | null = null;
@@ -158,6 +162,7 @@ export class TrustStore {
   }
 
   async #refresh(speaker: Speaker | null): Promise<void> {
+    const news = this.#news;
     await this.#readRootsFile();
     await this.#takeEarlyCrls();
     await this.ensureAnchors();
@@ -176,7 +181,25 @@ export class TrustStore {
       await this.#takeCrls(speaker);
     }
     this.checkedAt = this.#options.clock.now();
-    if (!this.outdated) this.#news = null;
+    this.#judgeNews(news);
+  }
+
+  /**
+   * A service that announces what it does not have would be asked again at once, for ever, and nothing that comes after trust would
+   * be done: that is a failure, with a pause. What was announced while it was asked may be right.
+   * @throws BundleError
+   */
+  #judgeNews(asked: News | null): void {
+    if (!this.outdated) {
+      this.#news = null;
+      this.#behind = 0;
+      return;
+    }
+    this.#behind += 1;
+    if (this.#news !== asked && this.#behind < mostBehind) return;
+    throw new BundleError(
+      "the service announces a newer trust bundle or CRL than it has: it is asked again after a pause",
+    );
   }
 
   async #takeBundle(bundle: Bundle): Promise<void> {

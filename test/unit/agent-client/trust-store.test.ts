@@ -106,6 +106,26 @@ test("what the feed announces makes the store outdated until it is fetched", { s
   });
 });
 
+test("a service that announces what it does not have is no reason to ask it for ever", { skip }, async () => {
+  await withScene(async ({ service, pki, open }) => {
+    const store = await open();
+    await store.refresh(null);
+    const id = authorityId(pki.intermediate.certificate);
+    store.announce({ bundleVersion: 9, crls: {} });
+    await assert.rejects(store.refresh(null), /announces a newer trust bundle or CRL than it has/);
+    // Announced while it was asked: the next question may find it.
+    for (const isLast of [false, true]) {
+      const asked = store.refresh(null);
+      store.announce({ bundleVersion: 1, crls: { [id]: isLast ? 3 : 2 } });
+      if (isLast) await assert.rejects(asked, /than it has/);
+      else await asked;
+    }
+    service.published.crls.set(id, pki.intermediate.crl({ number: 3, revoked: ["0a"] }));
+    await store.refresh(null);
+    assert.equal(store.outdated, false);
+  });
+});
+
 test("a bundle with a root nobody vouches for is refused whole, and the CRLs go on being fresh", { skip }, async () => {
   await withScene(async ({ service, pki, open, state }) => {
     const store = await open();
