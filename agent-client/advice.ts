@@ -38,7 +38,7 @@ const byWord: Readonly<Record<string, string>> = {
   tls: "is roots the root of this service, and does its certificate have the name in server and enrollment?",
   timeout: "the service or the network is slow or hangs",
   waiting: "an operator decides: newleaf approvals list",
-  "bundle-refused": "see what the message names; a root that is meant to be new goes into the roots file by hand",
+  "bundle-refused": "put right what the message names; a root that is meant to be new goes into the roots file by hand",
   "crl-early": "repair this host's clock: until then revocations come to the proxy as late as it is behind",
   "preflight-names": "serverName of a probe is not among the names of the identity: newleaf identity show ID",
   "preflight-dates": "compare this host's clock with the service's",

@@ -149,7 +149,7 @@ export function acceptCrl(der: Buffer, authority: Buffer, heldNumber: number | n
   if (!crl.verify(certificate.publicKey)) throw new BundleError(`the CRL is not signed by ${nameOf(certificate)}`);
   if (heldNumber !== null && crl.number < heldNumber) {
     throw new BundleError(
-      `the CRL of ${nameOf(certificate)} has number ${crl.number} and this host holds ${heldNumber}: numbers only rise`,
+      `the CRL of ${nameOf(certificate)} has number ${crl.number} and this host holds ${heldNumber}: numbers only rise; if the service was restored from a backup, run newleaf crl publish there until its number is higher`,
     );
   }
   // Without tolerance: a server with this clock would have none (RFC 5280 §6.3.3), and preflight has none either.
