@@ -96,6 +96,8 @@ const handshakeTimeoutMs = 5000;
  */
 const brokenAfterMs = 3000;
 const brokenInRow = 3;
+/** A stranger may call itself anything, as long as its certificate may be. */
+const maxSubject = 200;
 
 /**
  * Polls until the expected leaf is steadily served, then lets OpenSSL verify it against the deployed roots with the host name;
@@ -186,7 +188,7 @@ function verdictOf(watch: Watch, { expected, previous }: Expectation, at: number
     const detail = `still served: ${short(previous)}, the leaf before, instead of ${short(expected)}`;
     return { ...seen, outcome: "old", detail };
   }
-  const subject = new X509Certificate(lastWrong.leaf).subject.replaceAll("\n", ", ");
+  const subject = new X509Certificate(lastWrong.leaf).subject.replaceAll("\n", ", ").slice(0, maxSubject);
   const detail = `served is ${short(lastWrong.fingerprint)} (${subject}), a leaf that is not ours, instead of ${short(expected)}: is connect the right server?`;
   return { ...seen, outcome: "other", detail };
 }

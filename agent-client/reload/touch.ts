@@ -1,6 +1,7 @@
 import { constants, open, realpath, stat } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { writeFileDurably } from "@newleaf/shared/durable-file";
+import { LedAstrayError, openGuarded, readWhole } from "../guarded-open.ts";
 import type { ReloadResult, TouchStrategy } from "./strategy.ts";
 
 /** Configuration files are small; anything larger is a mistake in the path. */
@@ -15,11 +16,12 @@ const maxSize = 8 * 1024 * 1024;
  */
 export async function reloadByTouch(strategy: TouchStrategy): Promise<ReloadResult> {
   try {
+    const meant = await identityOf(strategy.file);
     const path = await realpath(strategy.file);
     const directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
     try {
       const within = process.platform === "linux" ? `/proc/self/fd/${directory.fd}` : dirname(path);
-      const wrong = await rewrite(strategy.file, join(within, basename(path)));
+      const wrong = await rewrite(strategy.file, join(within, basename(path)), meant);
       return wrong === null ? { ok: true, detail: `rewrote ${path}` } : { ok: false, detail: wrong };
     } finally {
       await directory.close();
@@ -29,14 +31,30 @@ export async function reloadByTouch(strategy: TouchStrategy): Promise<ReloadResu
   }
 }
 
+/** Says which file it is: nobody can give another file the same. @throws LedAstrayError, the system error */
+async function identityOf(path: string): Promise<string> {
+  const file = await openGuarded(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const { dev, ino } = await file.stat();
+    return `${dev} ${ino}`;
+  } finally {
+    await file.close();
+  }
+}
+
 /** What is wrong with the file, or null when it was replaced by its copy. */
-async function rewrite(named: string, path: string): Promise<string | null> {
+async function rewrite(named: string, path: string, meant: string): Promise<string | null> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const info = await file.stat();
     const wrong = fileProblem(named, info);
     if (wrong !== null) return wrong;
-    await writeFileDurably(path, await file.readFile(), { mode: info.mode & 0o7777, uid: info.uid, gid: info.gid });
+    if (`${info.dev} ${info.ino}` !== meant) return `${named} changed while it was looked at: it is tried again`;
+    await writeFileDurably(path, await readWhole(file, named, maxSize), {
+      mode: info.mode & 0o7777,
+      uid: info.uid,
+      gid: info.gid,
+    });
     return null;
   } finally {
     await file.close();
@@ -64,6 +82,7 @@ function fileProblem(path: string, info: { isFile(): boolean; size: number }): s
 }
 
 function explain(path: string, error: unknown): string {
+  if (error instanceof LedAstrayError) return error.message;
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   if (code === "ENOENT") return `${path} is not there: name the file that the server watches`;
   if (code === "EBUSY")

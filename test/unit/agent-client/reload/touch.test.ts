@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import {
   chmodSync,
+  chownSync,
   lstatSync,
   mkdirSync,
   readFileSync,
@@ -42,6 +43,24 @@ describe("reload by touch and watch", () => {
     assert.ok(lstatSync(link).isSymbolicLink());
     assert.notEqual(statSync(file).ino, before);
   });
+
+  it(
+    "leaves alone what is not the directory's owner's, where that user's link leads",
+    {
+      skip: process.geteuid?.() === 0 ? false : "needs root",
+    },
+    async () => {
+      const [home, others] = [join(directory, "home"), join(directory, "others.yml")];
+      mkdirSync(home);
+      writeFileSync(others, "x");
+      symlinkSync(others, join(home, "dynamic.yml"));
+      chownSync(home, 65_534, 65_534);
+      const { ino } = statSync(others);
+      const { ok, detail } = await reload(touch(join(home, "dynamic.yml")));
+      assert.deepEqual([ok, statSync(others).ino], [false, ino]);
+      assert.match(detail, /can be led anywhere by uid 65534/);
+    },
+  );
 
   it("refuses what is missing, no file, or far too large", async () => {
     const large = join(directory, "large");
