@@ -4,6 +4,7 @@
  */
 import { constants, open, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { inDirectoryOf } from "./guarded-open.ts";
 import type { Log } from "./log.ts";
 
 export interface Textfile extends AsyncDisposable {
@@ -73,6 +74,10 @@ export function openTextfile(options: TextfileOptions): Textfile {
  * not end in `.prom`, so the collector never reads half a file; it is always the same, so crashes leave no litter.
  */
 async function replace(path: string, text: string): Promise<void> {
+  await inDirectoryOf(path, (within) => replaceWithin(within, text));
+}
+
+async function replaceWithin(path: string, text: string): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.newleaf`);
   await unlink(temporary).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ENOENT") throw error;

@@ -87,7 +87,8 @@ async function write(
       }
       const mode = (target.mode & 0o644) | 0o600;
       const text = `${JSON.stringify(record, null, 2)}\n`;
-      await createFileExclusively(join(partial, factsFile), text, { mode, ...ownership(owner) });
+      // Not the owner's: who could write it could have every later CRL refused as older than this one.
+      await createFileExclusively(join(partial, factsFile), text, { mode });
       // 3. Open the directory to its readers, and fsync it.
       await chmod(partial, directoryMode(target, owner));
       await syncDirectory(partial);

@@ -142,6 +142,8 @@ describe("stage", () => {
     await stage(target, content(), facts);
     const key = statSync(join(target.directory, "versions", name, "key.pem"));
     assert.deepEqual([key.uid, key.gid, key.mode & 0o777], [65_534, 65_533, 0o600]);
+    const record = statSync(join(target.directory, "versions", name, "meta.json"));
+    assert.equal(record.uid, process.geteuid?.(), "what the agent believes of a version is the agent's");
     const path = join(target.directory, "versions", name, "key.pem");
     const run = (uid: number): unknown => execFileSync("/bin/cat", [path], { uid, gid: uid, stdio: "pipe", cwd: "/" });
     assert.equal(String(run(65_534)), "key one");
