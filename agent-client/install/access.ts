@@ -26,7 +26,7 @@ export async function checkTree(target: Target): Promise<void> {
   if (uid === null) return;
   const what = place ?? target.directory;
   throw new InstallError(
-    `${what} belongs to uid ${uid}, who could lead the agent from there into any directory of this host: run "chown root ${what}", or choose a \`directory\` elsewhere; \`owner\` gives the files alone to the server`,
+    `${what} belongs to uid ${uid}, who could lead the agent from there into any directory of this host: run "chown root ${what}", choose a \`directory\` elsewhere, or run the agent as that user; \`owner\` gives the files alone to the server`,
   );
 }
 
