@@ -1,6 +1,7 @@
 /** `check`: everything that can be found wrong before it matters, without changing anything. */
+import { X509Certificate } from "node:crypto";
 import { access, constants, readFile, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import type { Clock } from "@newleaf/shared/clock";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { adviceFor } from "./advice.ts";
@@ -10,11 +11,14 @@ import { readerProblem } from "./check-reader.ts";
 import { canaryProblems, textfileProblem } from "./check-watching.ts";
 import { explain } from "./context.ts";
 import { checkTree } from "./install/access.ts";
+import { openCredentials } from "./credentials.ts";
 import { copyProblem, inspectCopies } from "./install/copies.ts";
 import { inspectLinks, linkProblem } from "./install/links.ts";
 import { readRecipe } from "./install/outputs.ts";
+import { namesProblem } from "./install/preflight.ts";
 import { impassableDirectory, resolveOwner } from "./install/owner.ts";
 import type { Target } from "./install/target.ts";
+import { newestLeaf, readJournal } from "./journal.ts";
 import { lockHolder } from "./lock.ts";
 import { probeOnce } from "./probe.ts";
 import { validateCheck } from "./reload/check.ts";
@@ -47,7 +51,7 @@ export async function* runChecks(config: AgentConfig, clock: Clock): AsyncGenera
   }
   yield* checkService(config, clock);
   for (const certificate of config.certificates) {
-    for await (const finding of checkCertificate(certificate, clock))
+    for await (const finding of checkCertificate(certificate, config.state, clock))
       yield { ...finding, what: `${certificate.name}: ${finding.what}` };
   }
 }
@@ -152,7 +156,7 @@ async function knownRoots(config: AgentConfig, clock: Clock): Promise<readonly B
   return [...anchors, ...file.filter((root) => !anchors.some((known) => known.equals(root)))];
 }
 
-async function* checkCertificate(certificate: CertificateConfig, clock: Clock): AsyncGenerator<Finding> {
+async function* checkCertificate(certificate: CertificateConfig, state: string, clock: Clock): AsyncGenerator<Finding> {
   const { target } = certificate;
   const parent = await firstExisting(target.directory);
   yield (await canWrite(parent))
@@ -183,6 +187,8 @@ async function* checkCertificate(certificate: CertificateConfig, clock: Clock): 
   yield* checkPrograms(certificate);
   if (certificate.probes.length === 0)
     yield warn("probe: none, so nothing will prove that a renewed certificate is served");
+  const unnamed = await unnamedProblem(certificate, state);
+  if (unnamed !== null) yield fail(`probe: ${unnamed}`);
   for (const probe of certificate.probes) {
     const answer = await probeOnce({ ...probe, timeoutMs: probeTimeoutMs });
     // Before the first enrollment there is often nothing to serve yet.
@@ -193,6 +199,23 @@ async function* checkCertificate(certificate: CertificateConfig, clock: Clock): 
     const problems = await canaryProblems(probe.canary, clock.now());
     for (const problem of problems) yield warn(`canary: ${problem}`);
     if (problems.length === 0) yield ok(`canary ${probe.connect}: can be sent; it is not sent here`);
+  }
+}
+
+/** No set is installed whose leaf lacks a probe's name: known before the next renewal, where a leaf is held. */
+async function unnamedProblem({ name, probes }: CertificateConfig, state: string): Promise<string | null> {
+  const directory = join(state, name);
+  try {
+    const leaf = newestLeaf(await readJournal(directory));
+    if (leaf === null) return null;
+    const { pem } = await (await openCredentials(directory)).readLeaf(leaf.fingerprint);
+    return namesProblem(
+      new X509Certificate(pem.cert),
+      probes.map((probe) => probe.serverName),
+    );
+  } catch {
+    // What is damaged there is said by `status`.
+    return null;
   }
 }
 

@@ -140,16 +140,18 @@ function checkContext(material: Material): void {
 }
 
 function checkNames(leaf: X509Certificate, serverNames: readonly string[]): void {
-  for (const name of serverNames) {
-    // RFC 9525 §6.3: names are the SAN's, never the CN.
-    const covered = isIP(name) === 0 ? leaf.checkHost(name, { subject: "never" }) : leaf.checkIP(name);
-    if (covered !== undefined) continue;
-    const has = leaf.subjectAltName ?? "none";
-    throw new PreflightError(
-      "names",
-      `the leaf does not cover the probe's serverName "${name}" (it has: ${has}): have the name added to the identity, or correct the probe`,
-    );
-  }
+  const problem = namesProblem(leaf, serverNames);
+  if (problem !== null) throw new PreflightError("names", problem);
+}
+
+/** The first name that the leaf does not cover, as a sentence; null when it covers all. */
+export function namesProblem(leaf: X509Certificate, serverNames: readonly string[]): string | null {
+  // RFC 9525 §6.3: names are the SAN's, never the CN.
+  const covers = (name: string): boolean =>
+    (isIP(name) === 0 ? leaf.checkHost(name, { subject: "never" }) : leaf.checkIP(name)) !== undefined;
+  const missing = serverNames.find((name) => !covers(name));
+  if (missing === undefined) return null;
+  return `the leaf does not cover the probe's serverName "${missing}" (it has: ${leaf.subjectAltName ?? "none"}): have the name added to the identity, or correct the probe`;
 }
 
 function checkCrls(material: Material, path: readonly X509Certificate[], options: PreflightOptions): void {

@@ -7,7 +7,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { pemDecode } from "@newleaf/shared/pem";
 import {
-  checkCommand,
   describeFailure,
   enrollCommand,
   keyCommand,
@@ -306,37 +305,6 @@ test("status says what there is before and after enrollment, for people and for 
       /gateway: OK\n {2}holds {4}gateway-1, serial [0-9a-f]{32}, generation 1\n {2}until .*\(in (29 d 23|30 d 0) h\)/,
     );
     assert.match(people.text.out, /next {5}renew at .* \(in (19|20|21|22|23) d/);
-  });
-});
-
-test("check changes nothing, and finds what would go wrong", async () => {
-  await withHost({}, async (_service, host) => {
-    const good = capture();
-    assert.equal(await checkCommand({ config: host.configFile }, good), 0, good.text.out);
-    assert.match(good.text.out, /ok {3}clock within/);
-    assert.match(good.text.out, /ok {3}agents listener/);
-    assert.ok(!existsSync(host.state), "no state was made");
-
-    writeFileSync(join(host.dir, "regular"), "somebody's");
-    host.configure({
-      files: nginxFiles,
-      owner: "nobody-of-that-name",
-      links: { [join(host.dir, "regular")]: "key.pem" },
-      reload: { command: ["/no/such/program"] },
-      probe: { connect: "127.0.0.1:1", serverName: "x" },
-    });
-    const bad = capture();
-    assert.equal(await checkCommand({ config: host.configFile }, bad), 1);
-    assert.match(bad.text.out, /fail .*nobody-of-that-name/);
-    assert.match(bad.text.out, /fail .*--adopt/);
-    assert.match(bad.text.out, /fail .*\/no\/such\/program/);
-    assert.match(bad.text.out, /warn .*127\.0\.0\.1:1/);
-    assert.equal(readFileSync(join(host.dir, "regular"), "utf8"), "somebody's");
-
-    host.configure(unserved, { server: "https://127.0.0.1:1", enrollment: "https://127.0.0.1:1" });
-    const away = capture();
-    assert.equal(await checkCommand({ config: host.configFile }, away), 1);
-    assert.match(away.text.out, /fail .*not reached \(ECONNREFUSED\): is the service running/);
   });
 });
 
