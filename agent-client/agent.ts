@@ -1,12 +1,13 @@
 /** The loop for one certificate: observe → decide → act → record. Nothing but `decide` says what comes next. */
 import { type AgentContext, failed, speakerOf, succeeded, WaitingError, WorkError } from "./context.ts";
-import { type Action, decide, type Decision, type World } from "./decide.ts";
+import { type Action, decide, type Decision, type World } from "./decide/decide.ts";
 import { announce, install, look, tell } from "./deploy.ts";
 import { type Installed, readInstalled } from "./install/installed.ts";
 import { InstallError } from "./install/target.ts";
-import { newestLeaf, type RetryKind } from "./journal.ts";
+import { newestLeaf } from "./decide/leaves.ts";
+import type { RetryKind } from "./journal.ts";
 import type { Outcome } from "./metrics.ts";
-import { paceOf } from "./pace.ts";
+import { paceOf } from "./decide/pace.ts";
 import { isReportDue, report } from "./report.ts";
 import { enroll, renew } from "./request.ts";
 import { choiceOf } from "./sets.ts";

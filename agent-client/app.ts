@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type Clock, systemClock } from "@newleaf/shared/clock";
 import { makeDirectory } from "@newleaf/shared/durable-file";
 import { runAgent } from "./agent.ts";
-import type { AgentConfig, CertificateConfig } from "./config.ts";
+import type { AgentConfig, CertificateConfig } from "./config/config.ts";
 import { type AgentContext, newView } from "./context.ts";
 import { openCredentials } from "./credentials.ts";
 import { followChanges } from "./feed.ts";
@@ -15,9 +15,9 @@ import { createLog, type Log, logWith } from "./log.ts";
 import { type CertificateMetrics, metricsOf, renderMetrics, serveMetrics } from "./metrics.ts";
 import { createReloadDesk } from "./reload/desk.ts";
 import { createServiceClient, type ServiceClient } from "./service-client.ts";
-import { openSystemTrust, type SystemTrustKeeper } from "./system-trust.ts";
+import { openSystemTrust, type SystemTrustKeeper } from "./trust/system-trust.ts";
 import { openTextfile, type Textfile } from "./textfile.ts";
-import { TrustStore } from "./trust-store.ts";
+import { TrustStore } from "./trust/trust-store.ts";
 import { createWake } from "./wake.ts";
 
 /** What tests replace: time, chance, where the log goes, and a place to stop at. */

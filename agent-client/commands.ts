@@ -5,15 +5,16 @@ import { keyFingerprint } from "@newleaf/shared/fingerprint";
 import { NetworkError } from "@newleaf/shared/http-client";
 import { AppError } from "@newleaf/shared/problems";
 import { readToken } from "@newleaf/shared/token";
-import { adviceFor, adviceForSystem, workWords } from "./advice.ts";
+import { adviceFor, adviceForSystem, workWords } from "./status/advice.ts";
 import { passOnce, type PassResult } from "./agent.ts";
 import { type AgentApp, type AgentOverrides, openAgent, UsageError } from "./app.ts";
-import { runChecks } from "./check.ts";
-import { loadConfig } from "./config.ts";
+import { runChecks } from "./status/check.ts";
+import { loadConfig } from "./config/config.ts";
 import { type AgentContext, explain } from "./context.ts";
-import { newestLeaf, retryKinds } from "./journal.ts";
+import { newestLeaf } from "./decide/leaves.ts";
+import { retryKinds } from "./journal.ts";
 import { type Enrollment, enroll, enrollmentKey, pollEnrollment } from "./request.ts";
-import { formatStatus, readStatus } from "./status.ts";
+import { formatStatus, readStatus } from "./status/status.ts";
 import { sleep } from "./wake.ts";
 
 export interface Terminal {

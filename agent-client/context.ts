@@ -3,30 +3,21 @@ import type { ServedReport } from "@newleaf/shared/api";
 import type { Clock } from "@newleaf/shared/clock";
 import { NetworkError } from "@newleaf/shared/http-client";
 import { AppError, problems } from "@newleaf/shared/problems";
-import { retryAt } from "./backoff.ts";
-import { BundleError, EarlyCrlError } from "./bundle.ts";
-import type { CanaryVerdict } from "./canary.ts";
-import type { CertificateConfig } from "./config.ts";
+import { retryAt } from "./decide/backoff.ts";
+import { BundleError, EarlyCrlError } from "./trust/bundle.ts";
+import type { CanaryVerdict } from "./probe/canary.ts";
+import type { CertificateConfig } from "./config/config.ts";
 import type { Credential, CredentialStore } from "./credentials.ts";
-import type { Desired } from "./choice.ts";
+import type { Desired } from "./decide/choice.ts";
 import { PreflightError } from "./install/preflight.ts";
-import {
-  type Attempts,
-  deadlineOf,
-  fresh,
-  type Journal,
-  type JournalFile,
-  newestLeaf,
-  type RetryKind,
-  speakingLeaf,
-  type Step,
-} from "./journal.ts";
+import { deadlineOf, newestLeaf, speakingLeaf } from "./decide/leaves.ts";
+import { type Attempts, fresh, type Journal, type JournalFile, type RetryKind, type Step } from "./journal.ts";
 import type { Log } from "./log.ts";
 import type { Outcome } from "./metrics.ts";
 import type { Desk } from "./reload/desk.ts";
 import type { ServiceClient } from "./service-client.ts";
-import type { TrustStore } from "./trust-store.ts";
-import { isLate } from "./urgency.ts";
+import type { TrustStore } from "./trust/trust-store.ts";
+import { isLate } from "./decide/urgency.ts";
 import type { Wake } from "./wake.ts";
 
 export interface AgentContext {

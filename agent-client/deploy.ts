@@ -1,5 +1,5 @@
 /** The arrows checked → staged → announced → switched → reloaded → served. The way back is in way-back.ts. */
-import { announcedAt, chooseSet, type Desired, isAsDesired, needsTelling } from "./choice.ts";
+import { announcedAt, chooseSet, type Desired, isAsDesired, needsTelling } from "./decide/choice.ts";
 import { type AgentContext, arrow, failed, succeeded, WorkError } from "./context.ts";
 import { type Installed, readInstalled } from "./install/installed.ts";
 import { ensureLinks } from "./install/links.ts";
@@ -9,7 +9,7 @@ import { fresh, type Told } from "./journal.ts";
 import { runCheck } from "./reload/check.ts";
 import { startServer } from "./reload/start.ts";
 import { runProgram, systemSearchPath } from "./reload/run-program.ts";
-import { type Aftermath, judge, type Row, type Sight, worstOf } from "./rollback.ts";
+import { type Aftermath, judge, type Row, type Sight, worstOf } from "./decide/rollback.ts";
 import { changeOf, choiceOf, prepare, toldOf } from "./sets.ts";
 import { areCanariesDue, healthyNow, probeAll, wrongNow } from "./sight.ts";
 import { aftermathOf, takeBack, tellServer } from "./way-back.ts";

@@ -2,9 +2,10 @@
  * Holds `GET /v1/changes` open, so that a revocation or a moved window is known within a second. It only brings news into memory and
  * wakes the loop; where it cannot be held, the loop's own polls do the work, later.
  */
-import { retryAt } from "./backoff.ts";
+import { retryAt } from "./decide/backoff.ts";
 import type { AgentContext } from "./context.ts";
-import { type HeldLeaf, speakingLeaf } from "./journal.ts";
+import { speakingLeaf } from "./decide/leaves.ts";
+import type { HeldLeaf } from "./journal.ts";
 import { sleep } from "./wake.ts";
 
 /** Between an answer without news and the next question, so that no service that answers at once is asked in a circle. */

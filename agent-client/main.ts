@@ -14,7 +14,7 @@ import {
   type Terminal,
 } from "./commands.ts";
 import { UsageError } from "./app.ts";
-import { defaultConfigFile } from "./config.ts";
+import { defaultConfigFile } from "./config/config.ts";
 import { version } from "./version.ts";
 
 const terminal: Terminal = {

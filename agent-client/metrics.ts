@@ -1,10 +1,11 @@
 /** The agent's metrics, written by hand: a few gauges and a counter need no library on every host. */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { CanaryVerdict } from "./canary.ts";
-import type { Address, CertificateConfig } from "./config.ts";
-import { type HeldLeaf, type Journal, newestLeaf } from "./journal.ts";
-import type { Trust } from "./trust-store.ts";
+import type { CanaryVerdict } from "./probe/canary.ts";
+import type { Address, CertificateConfig } from "./config/config.ts";
+import { newestLeaf } from "./decide/leaves.ts";
+import type { HeldLeaf, Journal } from "./journal.ts";
+import type { Trust } from "./trust/trust-store.ts";
 
 /** What an attempt came to. */
 export const outcomes = [

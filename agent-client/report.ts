@@ -2,10 +2,11 @@
 import { createHash } from "node:crypto";
 import type { AgentReport, CertificateReport } from "@newleaf/shared/api";
 import { AppError, type ProblemCode } from "@newleaf/shared/problems";
-import { chooseSet, needsTelling } from "./choice.ts";
+import { chooseSet, needsTelling } from "./decide/choice.ts";
 import { type AgentContext, arrow, succeeded, WorkError } from "./context.ts";
 import type { Installed } from "./install/installed.ts";
-import { type Journal, newestLeaf, retryKinds, speakingLeaf } from "./journal.ts";
+import { newestLeaf, speakingLeaf } from "./decide/leaves.ts";
+import { type Journal, retryKinds } from "./journal.ts";
 import { choiceOf } from "./sets.ts";
 
 const maxMessage = 900;

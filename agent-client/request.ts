@@ -10,7 +10,8 @@ import { readToken } from "@newleaf/shared/token";
 import type { Period } from "./answers.ts";
 import { type AgentContext, arrow, succeeded, speakerOf, WorkError } from "./context.ts";
 import { followChain } from "./install/chain.ts";
-import { type HeldLeaf, newestLeaf, type OpenRequest } from "./journal.ts";
+import { newestLeaf } from "./decide/leaves.ts";
+import type { HeldLeaf, OpenRequest } from "./journal.ts";
 import type { EnrollmentOutcome } from "./service-client.ts";
 
 /** Refusals that the same key will always meet. */

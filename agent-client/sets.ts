@@ -1,6 +1,6 @@
 /** The sets that could be on disk: the newest leaf held, or the one in force, each with the trust bundle and the CRLs held. */
 import { createHash } from "node:crypto";
-import type { Choice, Desired } from "./choice.ts";
+import type { Choice, Desired } from "./decide/choice.ts";
 import { type AgentContext, arrow } from "./context.ts";
 import type { Installed } from "./install/installed.ts";
 import { checkCopies } from "./install/copies.ts";
@@ -11,7 +11,8 @@ import { checkSizes, preflight, PreflightError } from "./install/preflight.ts";
 import { stage } from "./install/stage.ts";
 import { prune } from "./install/switch.ts";
 import { InstallError } from "./install/target.ts";
-import { type Journal, newestLeaf, type Told } from "./journal.ts";
+import { newestLeaf } from "./decide/leaves.ts";
+import type { Journal, Told } from "./journal.ts";
 import { type Change, everything } from "./reload/strategy.ts";
 
 const maxRemembered = 8;

@@ -1,13 +1,14 @@
 /** What the proxy presents: the quick look, and the proof. Both leave behind what they saw, for reports. */
 import type { ServedReport } from "@newleaf/shared/api";
-import { isListed } from "./bundle.ts";
+import { isListed } from "./trust/bundle.ts";
 import type { AgentContext } from "./context.ts";
 import { speakerOf } from "./context.ts";
-import { newestLeaf, type Told } from "./journal.ts";
-import { paceOf } from "./pace.ts";
-import { type Expectation, probeOnce, probeServed, type ProbeVerdict } from "./probe.ts";
+import { newestLeaf } from "./decide/leaves.ts";
+import type { Told } from "./journal.ts";
+import { paceOf } from "./decide/pace.ts";
+import { type Expectation, probeOnce, probeServed, type ProbeVerdict } from "./probe/probe.ts";
 import { revokedBy } from "./sets.ts";
-import type { Trust } from "./trust-store.ts";
+import type { Trust } from "./trust/trust-store.ts";
 
 /** A look before and between: longer answers count as none. */
 const lookTimeoutMs = 3000;

@@ -1,13 +1,14 @@
 /** Back to the last good set: what was seen is weighed, the set is condemned, swapped for the one before, and that one is proven. */
-import { clientsOf } from "./choice.ts";
+import { clientsOf } from "./decide/choice.ts";
 import { type AgentContext, arrow, failed, WorkError } from "./context.ts";
 import type { Installed } from "./install/installed.ts";
 import { quarantine, rollback } from "./install/switch.ts";
 import { fresh, type Journal, type Quarantine } from "./journal.ts";
-import { probeOnce } from "./probe.ts";
+import { probeOnce } from "./probe/probe.ts";
 import { startServer } from "./reload/start.ts";
-import { type Change, describe, everything } from "./reload/strategy.ts";
-import { type Aftermath, blame, type News, type ReloadSaid, type Row, worstOf } from "./rollback.ts";
+import { describe } from "./reload/drivers.ts";
+import { type Change, everything } from "./reload/strategy.ts";
+import { type Aftermath, blame, type News, type ReloadSaid, type Row, worstOf } from "./decide/rollback.ts";
 import { probeAll } from "./sight.ts";
 
 /** A connection that is not taken by then is not taken. */

@@ -36,6 +36,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   "server/version.ts": [],
   "server/app.ts": ["server"],
   "server/main.ts": ["server"],
+  "agent-client/decide": [],
   "agent-client": [],
 };
 

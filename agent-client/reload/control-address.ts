@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { dirname, isAbsolute } from "node:path";
 import { isIP } from "node:net";
-import { parseEndpoint } from "../handshake.ts";
+import { parseEndpoint } from "../probe/handshake.ts";
 
 export type ControlAddress =
   | { readonly socketPath: string }

@@ -6,14 +6,8 @@
  */
 import { performance } from "node:perf_hooks";
 import { reloadsHaproxy } from "./haproxy.ts";
-import {
-  type Change,
-  everything,
-  reload,
-  type ReloadContext,
-  type ReloadResult,
-  type ReloadStrategy,
-} from "./strategy.ts";
+import { reload } from "./drivers.ts";
+import { type Change, everything, type ReloadContext, type ReloadResult, type ReloadStrategy } from "./strategy.ts";
 import { sleep } from "../wake.ts";
 
 /** Like `reload`: never throws, what went wrong is in the result. */

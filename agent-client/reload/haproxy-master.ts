@@ -2,15 +2,7 @@
 import { performance } from "node:perf_hooks";
 import { sleep } from "../wake.ts";
 import { ask, RuntimeApiError, socketProblem } from "./runtime-api.ts";
-import type { ReloadResult } from "./strategy.ts";
-
-export interface MasterReload {
-  readonly kind: "master";
-  /** Path of the master's socket. */
-  readonly socket: string;
-  /** For the new worker to have read its configuration. */
-  readonly timeoutMs: number;
-}
+import type { MasterReload, ReloadResult } from "./strategy.ts";
 
 const pollMs = 50;
 /** While it starts itself anew, for a reload of somebody else's, the master refuses connections. */

@@ -7,15 +7,7 @@ import { performance } from "node:perf_hooks";
 import { sleep } from "../wake.ts";
 import { ask, socketProblem } from "./runtime-api.ts";
 import { type PidSource, signalFound, whyNotSignal } from "./signal.ts";
-import type { ReloadResult } from "./strategy.ts";
-
-export interface ParentReload {
-  readonly kind: "parent";
-  /** The worker's `stats socket`. */
-  readonly socket: string;
-  /** For a new worker to answer in the place of the old one. */
-  readonly timeoutMs: number;
-}
+import type { ParentReload, ReloadResult } from "./strategy.ts";
 
 const wanted = { signal: "USR2", process: "haproxy" } as const;
 const pollMs = 50;

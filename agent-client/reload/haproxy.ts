@@ -11,25 +11,12 @@ import { readFile, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { pemDecode } from "@newleaf/shared/pem";
 import { currentLink, type Target } from "../install/target.ts";
-import { describeParent, type ParentReload, reloadByParent, validateParent } from "./haproxy-parent.ts";
-import { type MasterReload, reloadByMaster, validateMaster } from "./haproxy-master.ts";
+import { describeParent, reloadByParent, validateParent } from "./haproxy-parent.ts";
+import { reloadByMaster, validateMaster } from "./haproxy-master.ts";
 import { ask, isSpeakable, socketProblem } from "./runtime-api.ts";
 import { describeSignal, reloadBySignal, validateSignal } from "./signal.ts";
-import type { Change, ReloadContext, ReloadResult, SignalStrategy, SystemdStrategy } from "./strategy.ts";
+import type { Change, HaproxyStrategy, ReloadContext, ReloadResult } from "./strategy.ts";
 import { describeSystemd, reloadBySystemd, validateSystemd } from "./systemd.ts";
-
-/** The Runtime API of HAProxy, and a reload for what it cannot do. */
-export interface HaproxyStrategy {
-  readonly kind: "haproxy";
-  /** Path of a `stats socket` of level admin. */
-  readonly socket: string;
-  /** Null, never: only where neither CA file nor CRL is kept, which need a reload now and then. */
-  readonly reload: SystemdStrategy | SignalStrategy | MasterReload | ParentReload | null;
-  /** The files' names in haproxy.cfg; null: where `current`, `links` and `copies` have them. */
-  readonly certificate: string | null;
-  readonly caFile: string | null;
-  readonly crlFile: string | null;
-}
 
 /** A commit goes through every `bind` line that uses the file. */
 const commitTimeoutMs = 30_000;

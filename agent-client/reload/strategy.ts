@@ -1,12 +1,4 @@
 import type { Target } from "../install/target.ts";
-import { describeCaddy, reloadByCaddy, validateCaddy } from "./caddy.ts";
-import { describeCommand, reloadByCommand, validateCommand } from "./command.ts";
-import { describeHaproxy, type HaproxyStrategy, reloadByHaproxy, validateHaproxy } from "./haproxy.ts";
-import { describeRedis, reloadByRedis, validateRedis } from "./redis.ts";
-import { describeSignal, reloadBySignal, validateSignal } from "./signal.ts";
-import { describeSystemd, reloadBySystemd, validateSystemd } from "./systemd.ts";
-import { describeTouch, reloadByTouch, validateTouch } from "./touch.ts";
-import { describeWatch, reloadByWatch, validateWatch } from "./watch.ts";
 
 /** The program's argv; no shell ever sees it. */
 export interface CommandStrategy {
@@ -58,6 +50,37 @@ export interface RedisStrategy {
   readonly passwordFile: string | null;
   /** With it: TLS, the installed leaf as client certificate; the server is verified with the installed CAs for this name. */
   readonly tls: { readonly serverName: string } | null;
+  readonly timeoutMs: number;
+}
+
+/** The Runtime API of HAProxy, and a reload for what it cannot do. */
+export interface HaproxyStrategy {
+  readonly kind: "haproxy";
+  /** Path of a `stats socket` of level admin. */
+  readonly socket: string;
+  /** Null, never: only where neither CA file nor CRL is kept, which need a reload now and then. */
+  readonly reload: SystemdStrategy | SignalStrategy | MasterReload | ParentReload | null;
+  /** The files' names in haproxy.cfg; null: where `current`, `links` and `copies` have them. */
+  readonly certificate: string | null;
+  readonly caFile: string | null;
+  readonly crlFile: string | null;
+}
+
+/** `reload` through the socket of HAProxy's master (`haproxy -W -S PATH`). */
+export interface MasterReload {
+  readonly kind: "master";
+  /** Path of the master's socket. */
+  readonly socket: string;
+  /** For the new worker to have read its configuration. */
+  readonly timeoutMs: number;
+}
+
+/** USR2 to the parent of the worker that answers on the Runtime API. */
+export interface ParentReload {
+  readonly kind: "parent";
+  /** The worker's `stats socket`. */
+  readonly socket: string;
+  /** For a new worker to answer in the place of the old one. */
   readonly timeoutMs: number;
 }
 
@@ -118,70 +141,4 @@ export interface ReloadContext {
   readonly signal?: AbortSignal;
   /** Where programs named without a slash are looked for; default: the system's places, sbin too. */
   readonly searchPath?: string;
-}
-
-/** Tells the server. Never throws: what went wrong is in the result. May be repeated. */
-export async function reload(strategy: ReloadStrategy, context: ReloadContext = {}): Promise<ReloadResult> {
-  switch (strategy.kind) {
-    case "command":
-      return reloadByCommand(strategy, context);
-    case "systemd":
-      return reloadBySystemd(strategy, context);
-    case "signal":
-      return reloadBySignal(strategy);
-    case "haproxy":
-      return reloadByHaproxy(strategy, { change: everything, ...context });
-    case "touch":
-      return reloadByTouch(strategy);
-    case "caddy":
-      return reloadByCaddy(strategy, context);
-    case "redis":
-      return reloadByRedis(strategy, context);
-    case "watch":
-      return reloadByWatch();
-  }
-}
-
-/** A few words for status and logs: `systemctl reload nginx.service`. */
-export function describe(strategy: ReloadStrategy): string {
-  switch (strategy.kind) {
-    case "command":
-      return describeCommand(strategy);
-    case "systemd":
-      return describeSystemd(strategy);
-    case "signal":
-      return describeSignal(strategy);
-    case "haproxy":
-      return describeHaproxy(strategy);
-    case "touch":
-      return describeTouch(strategy);
-    case "caddy":
-      return describeCaddy(strategy);
-    case "redis":
-      return describeRedis(strategy);
-    case "watch":
-      return describeWatch();
-  }
-}
-
-/** What is wrong with the strategy on this host now, one sentence each; empty when nothing is. Tells no server anything. */
-export async function validate(strategy: ReloadStrategy, context: ReloadContext = {}): Promise<readonly string[]> {
-  switch (strategy.kind) {
-    case "command":
-      return validateCommand(strategy, context);
-    case "systemd":
-      return validateSystemd(strategy, context);
-    case "signal":
-      return validateSignal(strategy);
-    case "haproxy":
-      return validateHaproxy(strategy, context);
-    case "touch":
-      return validateTouch(strategy);
-    case "caddy":
-      return validateCaddy(strategy, context);
-    case "redis":
-      return validateRedis(strategy, context);
-    case "watch":
-      return validateWatch();
-  }
 }

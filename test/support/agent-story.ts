@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Clock } from "@newleaf/shared/clock";
 import { passOnce, takeStep } from "../../agent-client/agent.ts";
 import type { AgentContext } from "../../agent-client/context.ts";
-import type { Decision } from "../../agent-client/decide.ts";
+import type { Decision } from "../../agent-client/decide/decide.ts";
 import { enroll } from "../../agent-client/request.ts";
 import { nginxFiles, type TestHost, testHost } from "./agent.ts";
 import { type FileProxy, startFileProxy } from "./file-proxy.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { stringify } from "yaml";
 import { type AgentApp, type AgentOverrides, openAgent } from "../../agent-client/app.ts";
-import { type AgentConfig, loadConfig } from "../../agent-client/config.ts";
+import { type AgentConfig, loadConfig } from "../../agent-client/config/config.ts";
 import { createLog } from "../../agent-client/log.ts";
 import type { TestService } from "./service.ts";
 

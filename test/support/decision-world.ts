@@ -1,6 +1,6 @@
 /** Worlds for tests of what the agent decides. */
-import type { Desired, InstalledNow } from "../../agent-client/choice.ts";
-import type { World } from "../../agent-client/decide.ts";
+import type { Desired, InstalledNow } from "../../agent-client/decide/choice.ts";
+import type { World } from "../../agent-client/decide/decide.ts";
 import { blankJournal, type HeldLeaf, type Journal, type RetryKind, type Told } from "../../agent-client/journal.ts";
 import { held } from "./held-leaf.ts";
 

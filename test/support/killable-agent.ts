@@ -8,7 +8,7 @@
 import { writeSync } from "node:fs";
 import { passOnce } from "../../agent-client/agent.ts";
 import { openAgent } from "../../agent-client/app.ts";
-import { loadConfig } from "../../agent-client/config.ts";
+import { loadConfig } from "../../agent-client/config/config.ts";
 
 const [config = "", count = "0", mode] = process.argv.slice(2);
 const last = Number(count);

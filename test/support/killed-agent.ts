@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { passOnce } from "../../agent-client/agent.ts";
 import { readJournal, steps } from "../../agent-client/journal.ts";
-import { probeOnce } from "../../agent-client/probe.ts";
+import { probeOnce } from "../../agent-client/probe/probe.ts";
 import { enroll } from "../../agent-client/request.ts";
 import { type TestHost, testHost, until } from "./agent.ts";
 import { serve } from "./service-process.ts";

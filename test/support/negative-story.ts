@@ -6,7 +6,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { passOnce } from "../../agent-client/agent.ts";
-import { adviceFor } from "../../agent-client/advice.ts";
+import { adviceFor } from "../../agent-client/status/advice.ts";
 import type { AgentContext } from "../../agent-client/context.ts";
 import { authorityId } from "../../agent-client/install/material.ts";
 import { retryKinds } from "../../agent-client/journal.ts";

@@ -1,7 +1,7 @@
 /** A host, a service and a proxy in memory, for the agent's decisions: what its acting half would do, in a line each. */
 import assert from "node:assert/strict";
 import { kindOf } from "../../agent-client/agent.ts";
-import { retryAt } from "../../agent-client/backoff.ts";
+import { retryAt } from "../../agent-client/decide/backoff.ts";
 import {
   chooseSet,
   clientsOf,
@@ -9,19 +9,18 @@ import {
   type InstalledNow,
   isAsDesired,
   needsTelling,
-} from "../../agent-client/choice.ts";
-import { decide, type Action, type Decision, type World } from "../../agent-client/decide.ts";
+} from "../../agent-client/decide/choice.ts";
+import { decide, type Action, type Decision, type World } from "../../agent-client/decide/decide.ts";
+import { deadlineOf, newestLeaf } from "../../agent-client/decide/leaves.ts";
 import {
-  deadlineOf,
   blankJournal,
   fresh,
   type HeldLeaf,
   type Journal,
-  newestLeaf,
   type RetryKind,
   type Told,
 } from "../../agent-client/journal.ts";
-import { type Aftermath, blame, judge, type Sight } from "../../agent-client/rollback.ts";
+import { type Aftermath, blame, judge, type Sight } from "../../agent-client/decide/rollback.ts";
 import { held } from "./held-leaf.ts";
 
 export const start = Date.UTC(2026, 10, 20);

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect } from "node:tls";
-import { probeOnce } from "../../agent-client/probe.ts";
+import { probeOnce } from "../../agent-client/probe/probe.ts";
 import { credentials, type Host } from "./agent-client.ts";
 import type { TestService } from "./service.ts";
 import { visit } from "./steady-load.ts";

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { passOnce } from "../../agent-client/agent.ts";
 import type { AgentContext } from "../../agent-client/context.ts";
 import { resolveOwner } from "../../agent-client/install/owner.ts";
-import type { StartTls } from "../../agent-client/probe.ts";
+import type { StartTls } from "../../agent-client/probe/probe.ts";
 import { enroll } from "../../agent-client/request.ts";
 import { runInBackground, type TestHost, testHost, until } from "./agent.ts";
 import { credentials, enrolled, use } from "./agent-client.ts";

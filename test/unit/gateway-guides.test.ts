@@ -4,7 +4,7 @@ import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { parse, stringify } from "yaml";
-import { parseConfig } from "../../agent-client/config.ts";
+import { parseConfig } from "../../agent-client/config/config.ts";
 
 const directory = join(import.meta.dirname, "../../docs/gateways");
 const guides = globSync("*.md", { cwd: directory }).filter((name) => name !== "README.md");

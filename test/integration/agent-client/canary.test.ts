@@ -3,9 +3,14 @@ import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import type { CanaryConfig, CanaryFiles } from "../../../agent-client/canary.ts";
+import type { CanaryConfig, CanaryFiles } from "../../../agent-client/probe/canary.ts";
 import { renderFiles } from "../../../agent-client/install/render.ts";
-import { type Expectation, probeServed, type ProbeVerdict, type ProofTarget } from "../../../agent-client/probe.ts";
+import {
+  type Expectation,
+  probeServed,
+  type ProbeVerdict,
+  type ProofTarget,
+} from "../../../agent-client/probe/probe.ts";
 import { fingerprint } from "../../../shared/fingerprint.ts";
 import { startHaproxy } from "../../support/haproxy.ts";
 import { makeMaterial } from "../../support/material.ts";

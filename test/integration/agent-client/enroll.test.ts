@@ -17,7 +17,7 @@ import {
 } from "../../../agent-client/commands.ts";
 import { createLog } from "../../../agent-client/log.ts";
 import { main } from "../../../agent-client/main.ts";
-import type { AgentStatus } from "../../../agent-client/status.ts";
+import type { AgentStatus } from "../../../agent-client/status/shape.ts";
 import { nginxFiles, runInBackground, type TestHost, testHost, until } from "../../support/agent.ts";
 import { startService, type TestService } from "../../support/service.ts";
 

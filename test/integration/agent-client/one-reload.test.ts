@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { stringify } from "yaml";
 import { passOnce } from "../../../agent-client/agent.ts";
 import { type AgentApp, openAgent } from "../../../agent-client/app.ts";
-import { loadConfig } from "../../../agent-client/config.ts";
+import { loadConfig } from "../../../agent-client/config/config.ts";
 import { createLog } from "../../../agent-client/log.ts";
 import { renewCommand } from "../../../agent-client/commands.ts";
 import { enroll } from "../../../agent-client/request.ts";

@@ -19,7 +19,7 @@ import { parse } from "yaml";
 import { passOnce } from "../../../agent-client/agent.ts";
 import { checkCommand, enrollCommand, renewCommand, statusCommand } from "../../../agent-client/commands.ts";
 import { createLog } from "../../../agent-client/log.ts";
-import type { AgentStatus } from "../../../agent-client/status.ts";
+import type { AgentStatus } from "../../../agent-client/status/shape.ts";
 import { type TestHost, testHost, until, runInBackground } from "../../support/agent.ts";
 import { needs } from "../../support/programs.ts";
 import { serve } from "../../support/service-process.ts";

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { passOnce } from "../../../agent-client/agent.ts";
 import { type AgentContext, newView } from "../../../agent-client/context.ts";
 import { openJournal } from "../../../agent-client/journal.ts";
-import { probeOnce } from "../../../agent-client/probe.ts";
+import { probeOnce } from "../../../agent-client/probe/probe.ts";
 import { nginxFiles, until } from "../../support/agent.ts";
 import { enrolled } from "../../support/agent-client.ts";
 import { idle, serverName, settleAgent, type Story, tell } from "../../support/agent-story.ts";

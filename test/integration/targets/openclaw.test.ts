@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { passOnce } from "../../../agent-client/agent.ts";
-import { probeOnce } from "../../../agent-client/probe.ts";
+import { probeOnce } from "../../../agent-client/probe/probe.ts";
 import { enroll } from "../../../agent-client/request.ts";
 import { runInBackground, type TestHost, testHost, until } from "../../support/agent.ts";
 import { accepts, freePort, startDaemon } from "../../support/processes.ts";

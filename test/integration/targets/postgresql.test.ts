@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { appendFileSync, chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { proveEnforcement } from "../../../agent-client/canary.ts";
+import { proveEnforcement } from "../../../agent-client/probe/canary.ts";
 import { until } from "../../support/agent.ts";
 import { credentials, enrolled } from "../../support/agent-client.ts";
 import { findProgram, needs } from "../../support/programs.ts";

@@ -5,9 +5,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import type { Action } from "../../../agent-client/decide.ts";
-import { paceOf } from "../../../agent-client/pace.ts";
-import type { Sight } from "../../../agent-client/rollback.ts";
+import type { Action } from "../../../agent-client/decide/decide.ts";
+import { paceOf } from "../../../agent-client/decide/pace.ts";
+import type { Sight } from "../../../agent-client/decide/rollback.ts";
 import { anySimulation } from "../../support/any-host.ts";
 import {
   assertSettled,

@@ -1,7 +1,7 @@
 /** `reload: { caddy: … }` and `reload: { redis: … }` in agent.yml. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ConfigError, parseConfig } from "../../../agent-client/config.ts";
+import { ConfigError, parseConfig } from "../../../agent-client/config/config.ts";
 
 function parse(reload: string) {
   const text = `{ name: a, directory: /a, reload: ${reload}, probe: none }`;

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { openJournal, parseJournal, readJournal, speakingLeaf } from "../../../agent-client/journal.ts";
+import { speakingLeaf } from "../../../agent-client/decide/leaves.ts";
+import { openJournal, parseJournal, readJournal } from "../../../agent-client/journal.ts";
 import { held } from "../../support/held-leaf.ts";
 import { temporaryDirectory } from "../../support/temporary-directory.ts";
 

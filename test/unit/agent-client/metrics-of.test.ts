@@ -1,7 +1,7 @@
 /** Which leaf the metrics measure the proxy by. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseConfig } from "../../../agent-client/config.ts";
+import { parseConfig } from "../../../agent-client/config/config.ts";
 import { blankJournal, type Journal } from "../../../agent-client/journal.ts";
 import { metricsOf } from "../../../agent-client/metrics.ts";
 import { newer, old, servedOf, toldOf } from "../../support/decision-world.ts";

@@ -4,7 +4,7 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
-import { parseConfig as parseAgentConfig } from "../../../agent-client/config.ts";
+import { parseConfig as parseAgentConfig } from "../../../agent-client/config/config.ts";
 import { configKeys } from "../../../server/config.ts";
 
 const root = join(import.meta.dirname, "../../..");

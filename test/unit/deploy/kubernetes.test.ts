@@ -4,7 +4,7 @@ import { globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import { parse, parseAllDocuments } from "yaml";
-import { type AgentConfig, parseConfig } from "../../../agent-client/config.ts";
+import { type AgentConfig, parseConfig } from "../../../agent-client/config/config.ts";
 
 const directory = join(import.meta.dirname, "../../../deploy/kubernetes");
 const files = globSync("*.yaml", { cwd: directory }).toSorted();

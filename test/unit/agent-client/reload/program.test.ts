@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { runCheck, validateCheck } from "../../../../agent-client/reload/check.ts";
 import { runProgram } from "../../../../agent-client/reload/run-program.ts";
 import { startServer } from "../../../../agent-client/reload/start.ts";
-import { describe as inWords, reload, validate } from "../../../../agent-client/reload/strategy.ts";
+import { describe as inWords, reload, validate } from "../../../../agent-client/reload/drivers.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 
 describe("reload by command and systemd", () => {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { openToAll } from "../../../../agent-client/reload/control-address.ts";
 import { ask, isSpeakable, RuntimeApiError } from "../../../../agent-client/reload/runtime-api.ts";
-import { reload } from "../../../../agent-client/reload/strategy.ts";
+import { reload } from "../../../../agent-client/reload/drivers.ts";
 import { needs } from "../../../support/programs.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 import { certificatePem, keyPem, makeRoot } from "../../../support/test-ca.ts";

@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { describe as inWords, reload, validate } from "../../../../agent-client/reload/strategy.ts";
+import { describe as inWords, reload, validate } from "../../../../agent-client/reload/drivers.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 
 describe("reload by touch and watch", () => {
