@@ -2,7 +2,7 @@
  * `npm run build:agent [-- FILE]`: the agent as one file (dist/newleaf-agent, or FILE) for hosts without Node. rolldown puts its sources
  * and two dependencies into one module, and Node's own `--build-sea` puts that into a copy of Node, stripped where `strip` is installed.
  *
- * That Node is `NEWLEAF_SEA_NODE`, else the version pinned below, which npm fetches once into .cache/ (no script of a package runs).
+ * That Node is `BUILD_AGENT_NODE`, else the version pinned below, which npm fetches once into .cache/ (no script of a package runs).
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -40,10 +40,10 @@ async function bundleAgent(file: string): Promise<string> {
 
 /** @returns the path of a Node that knows `--build-sea` */
 function nodeForExecutables(): string {
-  const node = process.env["NEWLEAF_SEA_NODE"] ?? fetchedNode();
+  const node = process.env["BUILD_AGENT_NODE"] ?? fetchedNode();
   const known = execFileSync(node, ["--help"], { encoding: "utf8" });
   if (!known.includes("--build-sea"))
-    throw new Error(`${node} cannot build executables; NEWLEAF_SEA_NODE has to name a Node ${nodeVersion} or later`);
+    throw new Error(`${node} cannot build executables; BUILD_AGENT_NODE has to name a Node ${nodeVersion} or later`);
   return node;
 }
 

@@ -22,7 +22,7 @@ const root = join(import.meta.dirname, "..", "..");
 const files = ["key.pem", "fullchain.pem", "ca.pem", "crl.pem"];
 const given = process.env["NEWLEAF_AGENT_EXECUTABLE"];
 const runtime =
-  process.env["NEWLEAF_SEA_NODE"] ?? (process.versions.node.startsWith("24.") ? undefined : process.execPath);
+  process.env["BUILD_AGENT_NODE"] ?? (process.versions.node.startsWith("24.") ? undefined : process.execPath);
 
 /** Why none can be built here, or false. Where CI is set there is no excuse. */
 async function cannotBuild(): Promise<string | false> {
@@ -32,7 +32,7 @@ async function cannotBuild(): Promise<string | false> {
     await execute("npm", ["ping"], { timeout: 10_000 });
     return false;
   } catch {
-    return "needs the npm registry once, for Node 26: run it where `npm ping` answers, or set NEWLEAF_SEA_NODE";
+    return "needs the npm registry once, for Node 26: run it where `npm ping` answers, or set BUILD_AGENT_NODE";
   }
 }
 
@@ -52,7 +52,7 @@ describe("the single executable", { skip: await cannotBuild() }, () => {
     await mkdir(join(dir, "nothing"));
     program = given ?? join(dir, "newleaf-agent");
     if (given !== undefined) return;
-    const seaNode = runtime === undefined ? {} : { NEWLEAF_SEA_NODE: runtime };
+    const seaNode = runtime === undefined ? {} : { BUILD_AGENT_NODE: runtime };
     await execute(process.execPath, [join(root, "build-agent.ts"), program], { env: { ...process.env, ...seaNode } });
   });
   after(() => rm(dir, { recursive: true, force: true }));

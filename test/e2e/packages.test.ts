@@ -147,7 +147,7 @@ describe("installed", { skip: await withoutRegistry() }, () => {
       join(app, "consumer.ts"),
       `import { AppError } from "@newleaf/shared/problems";
        import type { RunningServer } from "@newleaf/server/app";
-       import { loadConfig } from "@newleaf/agent/config";
+       import { loadConfig } from "@newleaf/agent/config/config";
        export const server = (it: RunningServer): number | undefined => it.listeners.agents?.port;
        export const state: string = loadConfig("agent.yml").state;
        // @ts-expect-error -- the code is of the table, not any text
