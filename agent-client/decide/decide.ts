@@ -215,6 +215,10 @@ function telling(world: World): readonly Candidate[] {
     return [gated(world, "serve", "tell", "installed, not served")];
   }
   if (served.version !== installed.version) return [gated(world, "serve", "tell", "loaded, and not proven yet")];
+  if (isSet && set.contents === desired.contents && journal.quarantine !== null) {
+    // The newest set is in service, and that one was taken back is still an alarm: a proof ends it.
+    return [gated(world, "serve", "tell", "a set was taken back, and nothing is proven since")];
+  }
   if (!isSet || told === null || clientsOf(told) === clientsOf(set)) return [];
   return [{ action: "tell", reason: "the loaded CRL has half of its life behind it", at: told.refreshAt }];
 }

@@ -24,8 +24,23 @@ const renewed = { next: newer };
 const switched = { desired: desiredOf(newer), installed: installedOf(newer), now: start + 20 * day };
 const loaded = { ...renewed, told: toldOf(newer), served: servedOf(newer) };
 
+const condemned = {
+  version: "v-bad",
+  row: "broke",
+  since: start,
+  detail: "",
+  contents: null,
+  leaf: null,
+  clients: null,
+};
+
 const table: readonly (readonly [name: string, world: World, action: Action])[] = [
   ["all is well: wait", world(), "wait"],
+  [
+    "the newest set is in service, and a set was taken back: prove it, so that the alarm ends",
+    world({}, { quarantine: condemned }),
+    "tell",
+  ],
   [
     "no leaf at all: enroll",
     world({ desired: null, installed: null }, { current: null, told: null, served: null }),
