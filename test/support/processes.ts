@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { createServer, connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
+const lastWordsMs = 500;
 const running = new Set<ChildProcess>();
 process.once("exit", () => {
   for (const child of running) child.kill("SIGKILL");
@@ -29,7 +30,12 @@ export function startDaemon(program: string, args: readonly string[], as?: Accou
   child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
   child.stderr.on("data", (chunk: Buffer) => chunks.push(chunk));
   running.add(child);
-  const ended = once(child, "exit").finally(() => running.delete(child));
+  const closed = once(child, "close").catch(() => undefined);
+  // What it said last is read after its end; children of its own may keep the pipe open for longer than anybody wants to wait.
+  const ended = once(child, "exit").then(() => {
+    running.delete(child);
+    return Promise.race([closed, sleep(lastWordsMs, undefined, { ref: false })]);
+  });
   return {
     child,
     output: () => Buffer.concat(chunks).toString("utf8"),
