@@ -48,6 +48,20 @@ export async function openGuarded(path: string, flags: number): Promise<FileHand
 }
 
 /**
+ * The first line of a file that holds a secret.
+ * @param what it is called in messages, which never show what is in it
+ * @throws as `readGuarded`; UnfitFileError also when others can read it
+ */
+export async function readSecretLine(path: string, what: string, maxBytes: number): Promise<string> {
+  const { data, mode } = await readGuarded(path, maxBytes);
+  if ((mode & 0o007) !== 0)
+    throw new UnfitFileError(
+      `others can read ${what} ${path}: run "chmod o= ${path}" (in Kubernetes: defaultMode: 0400)`,
+    );
+  return data.toString("utf8").split(/\r?\n/, 1)[0] ?? "";
+}
+
+/**
  * The content of a small regular file, never waiting for the other end of a pipe.
  * @throws LedAstrayError, the system error; UnfitFileError when it is no regular file, or larger than `maxBytes`
  */

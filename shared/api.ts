@@ -123,3 +123,14 @@ export interface Bundle {
   /** One for every CA of every chain, the roots' too. */
   readonly crls: readonly BundleCrl[];
 }
+
+/** Reasons an operator may give (RFC 5280 §5.3.1). removeFromCRL and aACompromise mean nothing here; cACompromise is not for leaves. */
+export const revocationReasons = [
+  "unspecified",
+  "keyCompromise",
+  "affiliationChanged",
+  "superseded",
+  "cessationOfOperation",
+  "certificateHold",
+  "privilegeWithdrawn",
+] as const;

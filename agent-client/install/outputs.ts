@@ -2,7 +2,7 @@
 import { createHash, createHmac, type KeyObject, X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { fingerprint } from "@newleaf/shared/fingerprint";
-import { readGuarded } from "../guarded-open.ts";
+import { readGuarded, readSecretLine } from "../guarded-open.ts";
 import type { FileName, Material, OutputName, PemFile } from "./material.ts";
 import { keyStore, passphraseProblem, trustStore } from "./pkcs12.ts";
 import { authoritiesOf, renderFiles } from "./render.ts";
@@ -23,8 +23,8 @@ const maxPassphraseFileBytes = 4096;
 export async function readRecipe(target: Target): Promise<Recipe> {
   const templates = await Promise.all(
     (target.templates ?? []).map(async ({ from, name }) => {
-      const bytes = await readSmallFile(from, "the template", maxTemplateBytes);
-      return { name, template: parseTemplate(bytes.data, from), sha256: sha256(bytes.data) };
+      const { data } = await readNamed(from, "the template", () => readGuarded(from, maxTemplateBytes));
+      return { name, template: parseTemplate(data, from), sha256: sha256(data) };
     }),
   );
   const { stores } = target;
@@ -87,21 +87,16 @@ export async function renderOutputs(
 
 /** The first line of a file that others cannot read. @throws InstallError that never shows what is in it */
 async function readPassphrase(path: string): Promise<string> {
-  const { data, mode } = await readSmallFile(path, "the passphrase file", maxPassphraseFileBytes);
-  if ((mode & 0o007) !== 0) {
-    throw new InstallError(
-      `others can read the passphrase file ${path}: run "chmod o= ${path}" (in Kubernetes: defaultMode: 0400)`,
-    );
-  }
-  const [line = ""] = data.toString("utf8").split(/\r?\n/);
+  const what = "the passphrase file";
+  const line = await readNamed(path, what, () => readSecretLine(path, what, maxPassphraseFileBytes));
   const problem = passphraseProblem(line);
   if (problem !== null) throw new InstallError(`the first line of the passphrase file ${path} ${problem}`);
   return line;
 }
 
-async function readSmallFile(path: string, what: string, maxBytes: number): Promise<{ data: Buffer; mode: number }> {
+async function readNamed<T>(path: string, what: string, read: () => Promise<T>): Promise<T> {
   try {
-    return await explained(`reading ${what} ${path}`, () => readGuarded(path, maxBytes));
+    return await explained(`reading ${what} ${path}`, read);
   } catch (error) {
     if (!(error instanceof InstallError) || error.code !== "ENOENT") throw error;
     throw new InstallError(`${what} ${path} is not there: make it, or correct its path in agent.yml`, error);

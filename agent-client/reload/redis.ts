@@ -7,7 +7,7 @@ import { readFile } from "node:fs/promises";
 import { isIP, type Socket } from "node:net";
 import { join } from "node:path";
 import { connect as connectTls, type TLSSocket } from "node:tls";
-import { readGuarded } from "../guarded-open.ts";
+import { readGuarded, readSecretLine, UnfitFileError } from "../guarded-open.ts";
 import { currentLink, previousLink, type Target } from "../install/target.ts";
 import { openToAll, parseControlAddress } from "./control-address.ts";
 import { connectTo, type Dialogue, RedisRefusal, type Reply, startDialogue } from "./redis-dialogue.ts";
@@ -133,13 +133,12 @@ async function converse<T>(
 
 /** The first line. */
 async function readPassword(path: string): Promise<string> {
-  const { data, mode } = await readGuarded(path, maxPasswordFile).catch((error: NodeJS.ErrnoException) => {
+  const line = await readSecretLine(path, "passwordFile", maxPasswordFile).catch((error: NodeJS.ErrnoException) => {
+    if (error instanceof UnfitFileError) throw new Unfit(error.message);
     throw new Unfit(
       `passwordFile ${path} cannot be read (${error.code ?? error.message}): correct the path, or its mode`,
     );
   });
-  if ((mode & 0o007) !== 0) throw new Unfit(`others can read passwordFile ${path}; run: chmod o= ${path}`);
-  const [line = ""] = data.toString("utf8").split(/\r?\n/);
   if (line === "") throw new Unfit(`passwordFile ${path} has an empty first line: write the password there`);
   return line;
 }

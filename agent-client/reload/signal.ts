@@ -14,6 +14,11 @@ const apache: Manners = {
   harm: { HUP: "restarts Apache at once and cuts its connections", USR2: "tells Apache nothing" },
 };
 
+const stunnel: Manners = {
+  instead: "signal: HUP",
+  harm: { USR1: "only reopens stunnel's log", USR2: "only makes stunnel list its connections" },
+};
+
 /**
  * Signals that are known not to reload but to break the server, or to do nothing, by process name: worse than no reload, so
  * never sent. Whoever knows better has `command`. What is said here was tried with Debian 12's packages.
@@ -29,14 +34,8 @@ const harmful: Readonly<Record<string, Manners>> = {
   },
   apache2: apache,
   httpd: apache,
-  stunnel4: {
-    instead: "signal: HUP",
-    harm: { USR1: "only reopens stunnel's log", USR2: "only makes stunnel list its connections" },
-  },
-  stunnel: {
-    instead: "signal: HUP",
-    harm: { USR1: "only reopens stunnel's log", USR2: "only makes stunnel list its connections" },
-  },
+  stunnel4: stunnel,
+  stunnel,
   hitch: { instead: "signal: HUP", harm: { USR1: "kills Hitch", USR2: "kills Hitch" } },
   mosquitto: {
     instead: "signal: HUP",

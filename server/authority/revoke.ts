@@ -1,5 +1,6 @@
 /** Revocation by serial, lineage, identity or key; holds and their release. Refused from the very next request, on the CRL in the same transaction. */
 import { AppError } from "@newleaf/shared/problems";
+import { revocationReasons } from "@newleaf/shared/api";
 import type { CertificateRow } from "../store/certificates.ts";
 import type { RevocationReason, RevocationRecord } from "../store/revocations.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
@@ -25,17 +26,6 @@ export interface RevocationOutcome {
   readonly blockedKeys: readonly string[];
   readonly dryRun: boolean;
 }
-
-/** Reasons an operator may give. removeFromCRL and aACompromise mean nothing here; cACompromise is not for leaves. */
-export const revocationReasons: readonly RevocationReason[] = [
-  "unspecified",
-  "keyCompromise",
-  "affiliationChanged",
-  "superseded",
-  "cessationOfOperation",
-  "certificateHold",
-  "privilegeWithdrawn",
-];
 
 /** @throws AppError reason-invalid */
 export function parseReason(text: string): RevocationReason {

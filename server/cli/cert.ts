@@ -1,4 +1,5 @@
 /** `newleaf cert …` */
+import { revocationReasons } from "@newleaf/shared/api";
 import type { Command } from "commander";
 import { normaliseSerial } from "@newleaf/shared/serial-number";
 import {
@@ -33,16 +34,6 @@ interface ListOptions {
 }
 
 const states = ["pending", "current", "superseded", "replaced", "held", "revoked", "expired"];
-const reasons = [
-  "unspecified",
-  "keyCompromise",
-  "affiliationChanged",
-  "superseded",
-  "cessationOfOperation",
-  "certificateHold",
-  "privilegeWithdrawn",
-];
-
 function addList(group: Command, terminal: Terminal): void {
   readingCommand(group, {
     usage: "list",
@@ -139,8 +130,8 @@ function addRevoke(group: Command, terminal: Terminal): void {
     .option("--key <fingerprint>", "everything issued for a key, sha256:HEX", fingerprintText)
     .option(
       "--reason <reason>",
-      `${reasons.slice(0, -1).join(", ")} or ${reasons.at(-1)}`,
-      oneOf(...reasons),
+      `${revocationReasons.slice(0, -1).join(", ")} or ${revocationReasons.at(-1)}`,
+      oneOf(...revocationReasons),
       "unspecified",
     )
     .option("--dry-run", "only show what would be revoked")

@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { enroll } from "../../agent-client/request.ts";
-import { passOnce } from "../../agent-client/agent.ts";
 import { nginxFiles, runInBackground, testHost, until } from "../support/agent.ts";
+import { addGateway, installFirst } from "../support/first-install.ts";
 import { credentials, enrolled, use } from "../support/agent-client.ts";
 import { startNginx } from "../support/nginx.ts";
 import { needs } from "../support/programs.ts";
@@ -13,34 +12,17 @@ import { startService } from "../support/service.ts";
 import { startLoad, visit } from "../support/steady-load.ts";
 
 const serverName = "gateway.claw.internal";
-const idle = new AbortController().signal;
 
 test(
   "three renewals pass under load without one failed handshake, and a revoked client is refused once the CRL is there",
   { skip: needs("nginx"), timeout: 120_000 },
   async () => {
     await using service = await startService();
-    await service.admin("POST", "/v1/identities", {
-      id: "gateway-1",
-      profile: "gateway",
-      names: { dns: [serverName], ip: [], uri: [], email: [] },
-    });
-    const { token } = await service.admin<{ token: string }>("POST", "/v1/tokens", {
-      identity: "gateway-1",
-      ttl: "1h",
-    });
+    const token = await addGateway(service, serverName);
     const host = testHost(service, join(service.dir, "host"));
 
     // Nothing is served yet: files first, so that nginx can start from them.
-    host.configure({ files: nginxFiles, reload: "watch", probe: "none" });
-    {
-      await using app = await host.open();
-      const [agent] = app.agents;
-      assert.ok(agent);
-      assert.deepEqual(await enroll(agent, token), { kind: "received" });
-      const pass = await passOnce(agent, { force: false }, idle);
-      assert.equal(pass.failed, false, host.lines.join(""));
-    }
+    await installFirst(host, token, { files: nginxFiles });
     const nginx = await startNginx({
       dir: join(service.dir, "nginx"),
       certificate: join(host.current, "fullchain.pem"),

@@ -5,8 +5,8 @@ import type { Clock } from "@newleaf/shared/clock";
 import { passOnce, takeStep } from "../../agent-client/agent.ts";
 import type { AgentContext } from "../../agent-client/context.ts";
 import type { Decision } from "../../agent-client/decide/decide.ts";
-import { enroll } from "../../agent-client/request.ts";
 import { nginxFiles, type TestHost, testHost } from "./agent.ts";
+import { addGateway, installFirst } from "./first-install.ts";
 import { type FileProxy, startFileProxy } from "./file-proxy.ts";
 import { startService, type TestService } from "./service.ts";
 
@@ -34,18 +34,9 @@ export async function tell(
   story: (story: Story) => Promise<void>,
 ): Promise<void> {
   await using service = await startService(settings.env);
-  const identity = { id: "gateway-1", profile: "gateway", names: { dns: [serverName], ip: [], uri: [], email: [] } };
-  await service.admin("POST", "/v1/identities", identity);
-  const { token } = await service.admin<{ token: string }>("POST", "/v1/tokens", { identity: "gateway-1", ttl: "1h" });
+  const token = await addGateway(service, serverName);
   const host = testHost(service, join(service.dir, "host"));
-  host.configure({ files: nginxFiles, reload: "watch", probe: "none" });
-  {
-    await using app = await host.open();
-    const [agent] = app.agents;
-    assert.ok(agent);
-    await enroll(agent, token);
-    await passOnce(agent, { force: false }, idle);
-  }
+  await installFirst(host, token, { files: nginxFiles });
   const proxy = await startFileProxy(host.current);
   try {
     const probe = { connect: proxy.connect, serverName, timeout: "1s" };

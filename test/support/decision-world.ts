@@ -1,6 +1,8 @@
 /** Worlds for tests of what the agent decides. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
 import type { Desired, InstalledNow } from "../../agent-client/decide/choice.ts";
-import type { World } from "../../agent-client/decide/decide.ts";
+import { type Action, decide, type World } from "../../agent-client/decide/decide.ts";
 import { blankJournal, type HeldLeaf, type Journal, type RetryKind, type Told } from "../../agent-client/journal.ts";
 import { held } from "./held-leaf.ts";
 
@@ -87,4 +89,18 @@ export function world(change: Partial<Omit<World, "journal">> = {}, journal: Par
 
 export function gatedUntil(kind: RetryKind, notBefore: number): Pick<Journal, "retries"> {
   return { retries: { ...calm.retries, [kind]: { failures: 3, notBefore, error: null } } };
+}
+
+export type DecisionRow = readonly [name: string, world: World, action: Action];
+
+/** One test for each row: the action, with a reason, and something to wait for. */
+export function testDecisions(table: readonly DecisionRow[]): void {
+  for (const [name, given, action] of table) {
+    test(name, () => {
+      const decision = decide(given);
+      assert.equal(decision.action, action, decision.reason);
+      assert.ok(decision.reason.length > 3);
+      if (action === "wait") assert.ok(decision.at > given.now, "waits for something to come");
+    });
+  }
 }

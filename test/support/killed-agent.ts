@@ -2,17 +2,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
-import { passOnce } from "../../agent-client/agent.ts";
 import { readJournal, steps } from "../../agent-client/journal.ts";
 import { probeOnce } from "../../agent-client/probe/probe.ts";
-import { enroll } from "../../agent-client/request.ts";
 import { type TestHost, testHost, until } from "./agent.ts";
+import { addGateway, installFirst } from "./first-install.ts";
 import { serve } from "./service-process.ts";
 import { startService } from "./service.ts";
 
 export const serverName = "gateway.claw.internal";
 const program = join(import.meta.dirname, "killable-agent.ts");
-const idle = new AbortController().signal;
 
 /** The server beside the agent, started from what is on disk. */
 export interface BesideServer {
@@ -36,21 +34,12 @@ export async function killBetweenAllSteps(
   skipped: readonly string[],
 ): Promise<void> {
   await using service = await startService();
-  const names = { dns: [serverName], ip: [], uri: [], email: [] };
-  await service.admin("POST", "/v1/identities", { id: "gateway-1", profile: "gateway", names });
-  const token = await service.token("gateway-1");
+  const token = await addGateway(service, serverName);
   // The children block this process while they run: the service has to be another one.
   await service.server[Symbol.asyncDispose]();
   const running = await serve(service.dataDir);
   const host = testHost({ urls: running.urls, rootsFile: service.rootsFile }, join(service.dir, "host"));
-  host.configure({ files, reload: "watch", probe: "none" });
-  {
-    await using app = await host.open();
-    const [agent] = app.agents;
-    assert.ok(agent);
-    await enroll(agent, token);
-    assert.equal((await passOnce(agent, { force: false }, idle)).failed, false, host.lines.join(""));
-  }
+  await installFirst(host, token, { files });
   const server = await start(host, join(service.dir, "server"));
   try {
     const probe = { connect: `127.0.0.1:${server.port}`, serverName, timeout: "10s" };

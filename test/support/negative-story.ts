@@ -5,23 +5,21 @@ import { X509Certificate } from "node:crypto";
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { passOnce } from "../../agent-client/agent.ts";
 import { adviceFor } from "../../agent-client/status/advice.ts";
 import type { AgentContext } from "../../agent-client/context.ts";
 import { authorityId } from "../../agent-client/install/material.ts";
 import { retryKinds } from "../../agent-client/journal.ts";
-import { enroll } from "../../agent-client/request.ts";
 import type { ServiceClient } from "../../agent-client/service-client.ts";
 import { buildCrl } from "../../server/ca/crl.ts";
 import { loadIssuer } from "../../server/keys/load-issuer.ts";
 import { nginxFiles, runInBackground, type TestHost, testHost } from "./agent.ts";
+import { addGateway, installFirst } from "./first-install.ts";
 import { credentials, type Host, settled } from "./agent-client.ts";
 import { type Nginx, startNginx } from "./nginx.ts";
 import { startService, type TestService } from "./service.ts";
 import { type Load, startLoad, visit, type Visitor } from "./steady-load.ts";
 
 const serverName = "gateway.claw.internal";
-const idle = new AbortController().signal;
 /** nginx as its unprivileged images run it: it reads the key as this user, and so may be refused. */
 const nobody = { uid: 65_534, gid: 65_534 };
 const minute = 60_000;
@@ -66,9 +64,7 @@ export async function beginStory(by: "signal" | "command"): Promise<Story> {
   await using stack = new AsyncDisposableStack();
   const service = stack.use(await startService());
   chmodSync(service.dir, 0o711);
-  const names = { dns: [serverName], ip: [], uri: [], email: [] };
-  await service.admin("POST", "/v1/identities", { id: "gateway-1", profile: "gateway", names });
-  const token = await service.token("gateway-1");
+  const token = await addGateway(service, serverName);
   const hostDir = join(service.dir, "host");
   const directory = join(hostDir, "tls");
   mkdirSync(directory, { recursive: true });
@@ -76,14 +72,7 @@ export async function beginStory(by: "signal" | "command"): Promise<Story> {
   stack.defer(() => void execFileSync("umount", ["-l", directory]));
   const target = { directory: join(directory, "gateway"), files: nginxFiles, owner: nobody.uid, group: nobody.gid };
   const host = testHost(service, hostDir, target.directory);
-  host.configure({ ...target, reload: "watch", probe: "none" });
-  {
-    await using app = await host.open();
-    const [agent] = app.agents;
-    assert.ok(agent);
-    await enroll(agent, token);
-    assert.equal((await passOnce(agent, { force: false }, idle)).failed, false, host.lines.join(""));
-  }
+  await installFirst(host, token, { ...target });
   const nginx = await serveFrom(host, join(service.dir, "nginx"));
   const reloader = join(hostDir, "reload.sh");
   writeReloader(reloader, goodReload(nginx));

@@ -39,6 +39,11 @@ export function needs(...programs: readonly string[]): string | false {
   return line;
 }
 
+/** For the `skip` option of a test that only root can make: false when this is root, else the line that says so. */
+export function needsRoot(why: string): string | false {
+  return process.geteuid?.() === 0 ? false : `needs root, ${why}`;
+}
+
 /** The absolute path of a program, or null. */
 export function findProgram(name: string): string | null {
   for (const place of places) {

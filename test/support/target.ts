@@ -7,12 +7,11 @@ import assert from "node:assert/strict";
 import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { passOnce } from "../../agent-client/agent.ts";
 import type { AgentContext } from "../../agent-client/context.ts";
 import { resolveOwner } from "../../agent-client/install/owner.ts";
 import type { StartTls } from "../../agent-client/probe/probe.ts";
-import { enroll } from "../../agent-client/request.ts";
 import { runInBackground, type TestHost, testHost, until } from "./agent.ts";
+import { addGateway, installFirst } from "./first-install.ts";
 import { credentials, enrolled, use } from "./agent-client.ts";
 import { type Backend, startBackend } from "./backend.ts";
 import { type Hand, operatorsHand } from "./operators-hand.ts";
@@ -26,7 +25,6 @@ export { targetName } from "./target-handshakes.ts";
 /** Every file a server of these tests may want; `combined.pem` holds the key too. */
 const files = ["key.pem", "fullchain.pem", "ca.pem", "crl.pem", "combined.pem"];
 const renewals = 5;
-const idle = new AbortController().signal;
 
 /** Where a server is to run, and with what. */
 export interface Place {
@@ -108,7 +106,8 @@ export async function proveTarget(spec: TargetSpec): Promise<TargetRow> {
   chmodSync(service.dir, 0o711);
   const host = testHost(service, join(service.dir, "host"));
   chmodSync(host.dir, 0o711);
-  await enrollGateway(spec, service, host);
+  const token = await addGateway(service, targetName);
+  await installFirst(host, token, { files, ...owned(spec), ...spec.outputs?.(service.dir) });
   const backend = await startBackend();
   const place = await placeOf(spec, service, host, backend);
   let server: TargetServer | null = await spec.start(place);
@@ -145,19 +144,6 @@ export async function proveTarget(spec: TargetSpec): Promise<TargetRow> {
     await server?.stop();
     await backend.stop();
   }
-}
-
-/** Files first: most servers do not start without. */
-async function enrollGateway(spec: TargetSpec, service: TestService, host: TestHost): Promise<void> {
-  const names = { dns: [targetName], ip: [], uri: [], email: [] };
-  await service.admin("POST", "/v1/identities", { id: "gateway-1", profile: "gateway", names });
-  const token = await service.admin<{ token: string }>("POST", "/v1/tokens", { identity: "gateway-1", ttl: "1h" });
-  host.configure({ files, ...owned(spec), ...spec.outputs?.(service.dir), reload: "watch", probe: "none" });
-  await using app = await host.open();
-  const [agent] = app.agents;
-  assert.ok(agent);
-  assert.deepEqual(await enroll(agent, token.token), { kind: "received" });
-  assert.equal((await passOnce(agent, { force: false }, idle)).failed, false, host.lines.join(""));
 }
 
 async function placeOf(spec: TargetSpec, service: TestService, host: TestHost, backend: Backend): Promise<Place> {

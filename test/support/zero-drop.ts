@@ -5,9 +5,8 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { passOnce } from "../../agent-client/agent.ts";
-import { enroll } from "../../agent-client/request.ts";
 import { runInBackground, testHost, type TestHost, until } from "./agent.ts";
+import { addGateway, installFirst } from "./first-install.ts";
 import { credentials, settled } from "./agent-client.ts";
 import { startBackend } from "./backend.ts";
 import { startService, type TestService } from "./service.ts";
@@ -15,7 +14,6 @@ import { startTraffic, type TrafficOptions, type TrafficReport } from "./traffic
 
 export const gatewayName = "gateway.claw.internal";
 const files = ["key.pem", "fullchain.pem", "combined.pem", "ca.pem", "crl.pem"];
-const idle = new AbortController().signal;
 /** No server may be slower to show what was installed. */
 const longestMs = 2000;
 
@@ -52,19 +50,9 @@ export async function withGateway(
   story: (scene: { service: TestService; host: TestHost; server: GatewayServer }) => Promise<void>,
 ): Promise<void> {
   await using service = await startService();
-  const names = { dns: [gatewayName], ip: [], uri: [], email: [] };
-  await service.admin("POST", "/v1/identities", { id: "gateway-1", profile: "gateway", names });
-  const { token } = await service.admin<{ token: string }>("POST", "/v1/tokens", { identity: "gateway-1", ttl: "1h" });
+  const token = await addGateway(service, gatewayName);
   const host = testHost(service, join(service.dir, "host"));
-  host.configure({ files, reload: "watch", probe: "none" });
-  {
-    // Nothing is served yet: servers do not start without their files.
-    await using app = await host.open();
-    const [agent] = app.agents;
-    assert.ok(agent);
-    assert.deepEqual(await enroll(agent, token), { kind: "received" });
-    assert.equal((await passOnce(agent, { force: false }, idle)).failed, false, host.lines.join(""));
-  }
+  await installFirst(host, token, { files });
   await using backend = await startBackend();
   const dir = join(service.dir, "server");
   mkdirSync(dir);

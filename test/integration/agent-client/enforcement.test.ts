@@ -6,13 +6,12 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { readCrl } from "@newleaf/shared/crl";
 import { pemDecode } from "@newleaf/shared/pem";
-import { passOnce } from "../../../agent-client/agent.ts";
 import type { AgentConfig } from "../../../agent-client/config/config.ts";
 import type { AgentContext } from "../../../agent-client/context.ts";
 import { metricsOf, renderMetrics } from "../../../agent-client/metrics.ts";
-import { enroll } from "../../../agent-client/request.ts";
 import { formatStatus, readStatus } from "../../../agent-client/status/status.ts";
 import { nginxFiles, runInBackground, type TestHost, testHost, until } from "../../support/agent.ts";
+import { addGateway, installFirst } from "../../support/first-install.ts";
 import { credentials, settled } from "../../support/agent-client.ts";
 import { expiredCrl } from "../../support/negative-story.ts";
 import { type Nginx, startNginx } from "../../support/nginx.ts";
@@ -22,7 +21,6 @@ import { visit } from "../../support/steady-load.ts";
 import { crlPem } from "../../support/test-ca.ts";
 
 const serverName = "gateway.claw.internal";
-const idle = new AbortController().signal;
 
 interface Gateway extends AsyncDisposable {
   readonly service: TestService;
@@ -36,20 +34,9 @@ interface Gateway extends AsyncDisposable {
 async function startGateway(): Promise<Gateway> {
   await using stack = new AsyncDisposableStack();
   const service = stack.use(await startService());
-  await service.admin("POST", "/v1/identities", {
-    id: "gateway-1",
-    profile: "gateway",
-    names: { dns: [serverName], ip: [], uri: [], email: [] },
-  });
+  const token = await addGateway(service, serverName);
   const host = testHost(service, join(service.dir, "host"));
-  host.configure({ files: nginxFiles, reload: "watch", probe: "none" });
-  {
-    await using app = await host.open();
-    const [agent] = app.agents;
-    assert.ok(agent);
-    await enroll(agent, await service.token("gateway-1"));
-    await passOnce(agent, { force: false }, idle);
-  }
+  await installFirst(host, token, { files: nginxFiles });
   const at = (name: string): string => join(host.current, name);
   const nginx = await startNginx({
     dir: join(service.dir, "nginx"),

@@ -21,14 +21,14 @@ import { checkCommand, enrollCommand, renewCommand, statusCommand } from "../../
 import { createLog } from "../../../agent-client/log.ts";
 import type { AgentStatus } from "../../../agent-client/status/shape.ts";
 import { type TestHost, testHost, until, runInBackground } from "../../support/agent.ts";
-import { needs } from "../../support/programs.ts";
+import { needs, needsRoot } from "../../support/programs.ts";
 import { serve } from "../../support/service-process.ts";
 import { startService, type TestService } from "../../support/service.ts";
 
 const idle = new AbortController().signal;
 const quiet = { log: createLog(() => {}, Date.now) };
 const program = join(import.meta.dirname, "..", "..", "support", "killable-agent.ts");
-const asRoot = process.geteuid?.() === 0 ? false : "needs root, to mount a tmpfs";
+const asRoot = needsRoot("to mount a tmpfs");
 
 function capture() {
   const text = { out: "", error: "" };

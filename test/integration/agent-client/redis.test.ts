@@ -11,7 +11,7 @@ import { describe, reload, validate } from "../../../agent-client/reload/drivers
 import type { RedisStrategy } from "../../../agent-client/reload/strategy.ts";
 import { fingerprint } from "../../../shared/fingerprint.ts";
 import { accepts, freePort, startDaemon } from "../../support/processes.ts";
-import { findProgram, needs } from "../../support/programs.ts";
+import { findProgram, needs, needsRoot } from "../../support/programs.ts";
 import { temporaryDirectory } from "../../support/temporary-directory.ts";
 import { certificatePem, keyPem, makeRoot, makeTestCa, type TestLeaf } from "../../support/test-ca.ts";
 
@@ -118,7 +118,7 @@ suite("Redis by CONFIG SET", { skip: needs("redis-server", "openssl") }, () => {
   it(
     "is sent nothing of a file to which a user who owns the password's directory links, and names no device to read",
     {
-      skip: process.geteuid?.() === 0 ? false : "needs root",
+      skip: needsRoot("to be led astray by another user"),
     },
     async () => {
       const { home, tell } = await start("led");

@@ -6,9 +6,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { request } from "node:https";
-import { passOnce } from "../../../agent-client/agent.ts";
-import { enroll } from "../../../agent-client/request.ts";
 import { nginxFiles, runInBackground, testHost, until } from "../../support/agent.ts";
+import { addGateway, installFirst } from "../../support/first-install.ts";
 import { credentials, enrolled, use } from "../../support/agent-client.ts";
 import { startNginx } from "../../support/nginx.ts";
 import { accepts, freePort, startDaemon } from "../../support/processes.ts";
@@ -24,21 +23,9 @@ test(
   { skip: needs("nginx"), timeout: 120_000 },
   async () => {
     await using service = await startService();
-    const names = { dns: [serverName], ip: [], uri: [], email: [] };
-    await service.admin("POST", "/v1/identities", { id: "defenseclaw-1", profile: "gateway", names });
-    const { token } = await service.admin<{ token: string }>("POST", "/v1/tokens", {
-      identity: "defenseclaw-1",
-      ttl: "1h",
-    });
+    const token = await addGateway(service, serverName, "defenseclaw-1");
     const host = testHost(service, join(service.dir, "host"));
-    host.configure({ files: nginxFiles, reload: "watch", probe: "none" });
-    {
-      await using app = await host.open();
-      const [agent] = app.agents;
-      assert.ok(agent);
-      assert.deepEqual(await enroll(agent, token), { kind: "received" });
-      assert.equal((await passOnce(agent, { force: false }, AbortSignal.any([]))).failed, false, host.lines.join(""));
-    }
+    await installFirst(host, token, { files: nginxFiles });
     const sidecar = await startSidecar();
     const nginx = await startNginx({
       dir: join(service.dir, "nginx"),

@@ -4,28 +4,28 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { needs } from "../../support/programs.ts";
 import { startTargetServer, versionOf } from "../../support/target-server.ts";
-import { type Place, proveTarget, type TargetServer } from "../../support/target.ts";
+import { type Place, proveTarget, type TargetRow, type TargetServer } from "../../support/target.ts";
 
-const version = versionOf(["haproxy", "-v"], /version (\d[\d.]*\d)/);
+const haproxy = {
+  target: "HAProxy",
+  version: versionOf(["haproxy", "-v"], /version (\d[\d.]*\d)/),
+  traffic: "http",
+  clientCertificates: true,
+  readsCrl: true,
+  onBadSet: "keeps-old",
+  start: startHaproxy,
+} as const;
 
 test(
   "HAProxy takes five new keys by USR2 without a reset connection, keeps the old leaf when the set is broken, and starts from the files on disk",
   { skip: needs("haproxy"), timeout: 120_000 },
   async () => {
     const row = await proveTarget({
-      target: "HAProxy",
+      ...haproxy,
       how: "USR2, idle-close-on-response",
-      version,
-      traffic: "http",
-      clientCertificates: true,
-      readsCrl: true,
-      onBadSet: "keeps-old",
-      start: startHaproxy,
       settings: (place) => ({ reload: { signal: "USR2", pidFile: pidFile(place), process: "haproxy" } }),
     });
-    assert.equal(row.newConnections.failed, 0);
-    assert.equal(row.kept?.resets, 0);
-    assert.equal(row.webSockets?.cut, 0);
+    assertNothingLost(row);
   },
 );
 
@@ -34,23 +34,21 @@ test(
   { skip: needs("haproxy"), timeout: 120_000 },
   async () => {
     const row = await proveTarget({
-      target: "HAProxy",
+      ...haproxy,
       how: "Runtime API",
-      version,
-      traffic: "http",
-      clientCertificates: true,
-      readsCrl: true,
-      onBadSet: "keeps-old",
-      start: startHaproxy,
       settings: (place) => ({
         reload: { haproxy: { socket: socket(place), reload: { master: masterSocket(place) } } },
       }),
     });
-    assert.equal(row.newConnections.failed, 0);
-    assert.equal(row.kept?.resets, 0);
-    assert.equal(row.webSockets?.cut, 0);
+    assertNothingLost(row);
   },
 );
+
+function assertNothingLost({ newConnections, kept, webSockets }: TargetRow): void {
+  assert.equal(newConnections.failed, 0);
+  assert.equal(kept?.resets, 0);
+  assert.equal(webSockets?.cut, 0);
+}
 
 function startHaproxy(place: Place): Promise<TargetServer> {
   const config = join(place.dir, "haproxy.cfg");

@@ -4,10 +4,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { passOnce } from "../../../agent-client/agent.ts";
 import { probeOnce } from "../../../agent-client/probe/probe.ts";
-import { enroll } from "../../../agent-client/request.ts";
-import { runInBackground, type TestHost, testHost, until } from "../../support/agent.ts";
+import { runInBackground, testHost, until } from "../../support/agent.ts";
+import { addGateway, installFirst } from "../../support/first-install.ts";
 import { accepts, freePort, startDaemon } from "../../support/processes.ts";
 import { findProgram } from "../../support/programs.ts";
 import { startService, type TestService } from "../../support/service.ts";
@@ -84,16 +83,10 @@ test(
   { timeout: 60_000 },
   async () => {
     await using service = await startService();
-    const names = { dns: [targetName], ip: [], uri: [], email: [] };
-    await service.admin("POST", "/v1/identities", { id: "gateway-1", profile: "gateway", names });
-    const { token } = await service.admin<{ token: string }>("POST", "/v1/tokens", {
-      identity: "gateway-1",
-      ttl: "1h",
-    });
+    const token = await addGateway(service, targetName);
     const host = testHost(service, join(service.dir, "host"));
     const files = ["key.pem", "fullchain.pem", "ca.pem", "crl.pem"];
-    host.configure({ files, reload: "watch", probe: "none" });
-    await enrollOnce(host, token);
+    await installFirst(host, token, { files });
     const port = await freePort();
     const gateway = await startStandIn("openclaw", join(service.dir, "server"), {
       port,
@@ -167,14 +160,6 @@ interface Shown {
 }
 
 /** Files first: the gateway does not start without. */
-async function enrollOnce(host: TestHost, token: string): Promise<void> {
-  await using app = await host.open();
-  const [agent] = app.agents;
-  assert.ok(agent);
-  assert.deepEqual(await enroll(agent, token), { kind: "received" });
-  assert.equal((await passOnce(agent, { force: false }, AbortSignal.any([]))).failed, false, host.lines.join(""));
-}
-
 /** Connects again and again, knows leaves by their fingerprint only, and looks for the next one where an operator would. */
 function startPinningClient(service: TestService, port: number, first: string) {
   const pins = new Set([first]);

@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { passOnce } from "../../../agent-client/agent.ts";
-import { enroll } from "../../../agent-client/request.ts";
 import { nginxFiles, runInBackground, testHost, until } from "../../support/agent.ts";
+import { addGateway, installFirst } from "../../support/first-install.ts";
 import { enrolled } from "../../support/agent-client.ts";
 import { startFileProxy } from "../../support/file-proxy.ts";
 import { startService } from "../../support/service.ts";
@@ -48,18 +47,9 @@ test(
   { timeout: 60_000 },
   async () => {
     await using service = await startService();
-    const names = { dns: [targetName], ip: [], uri: [], email: [] };
-    await service.admin("POST", "/v1/identities", { id: "vault-1", profile: "gateway", names });
-    const token = await service.token("vault-1");
+    const token = await addGateway(service, targetName, "vault-1");
     const host = testHost(service, join(service.dir, "host"));
-    host.configure({ files: nginxFiles, reload: "watch", probe: "none" });
-    {
-      await using app = await host.open();
-      const [agent] = app.agents;
-      assert.ok(agent);
-      assert.deepEqual(await enroll(agent, token), { kind: "received" });
-      assert.equal((await passOnce(agent, { force: false }, AbortSignal.any([]))).failed, false, host.lines.join(""));
-    }
+    await installFirst(host, token, { files: nginxFiles });
     const proxy = await startFileProxy(host.current);
     try {
       const sealed = join(service.dir, "sealed");

@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { chooseSet, leafHold } from "../../../../agent-client/decide/choice.ts";
-import { type Action, decide, type World } from "../../../../agent-client/decide/decide.ts";
+import { decide } from "../../../../agent-client/decide/decide.ts";
 import type { Journal } from "../../../../agent-client/journal.ts";
 import {
   day,
+  type DecisionRow,
   desiredOf,
   gatedUntil,
   installedOf,
@@ -14,6 +15,7 @@ import {
   old,
   servedOf,
   start,
+  testDecisions,
   world,
 } from "../../../support/decision-world.ts";
 
@@ -39,7 +41,7 @@ const condemned: Partial<Journal> = {
 const calmly = { ...between, beforeSwitch: null };
 const newCrl = { crlNumbers: { ca: 6 }, revoked: "one" };
 
-const table: readonly (readonly [name: string, world: World, action: Action])[] = [
+const table: readonly DecisionRow[] = [
   [
     "a newer leaf, and clients pin: tell the service first",
     world({ ...between, report: { due: true, at: start } }, renewed),
@@ -159,14 +161,7 @@ const table: readonly (readonly [name: string, world: World, action: Action])[] 
   ],
 ];
 
-for (const [name, given, action] of table) {
-  test(name, () => {
-    const decision = decide(given);
-    assert.equal(decision.action, action, decision.reason);
-    assert.ok(decision.reason.length > 3);
-    if (action === "wait") assert.ok(decision.at > given.now, "waits for something to come");
-  });
-}
+testDecisions(table);
 
 test("a wait ends when the announced leaf may be switched to, and says so", () => {
   const at = between.now - 60_000;

@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { renewalPoint } from "@newleaf/shared/renewal-point";
 import { needsTelling } from "../../../../agent-client/decide/choice.ts";
-import { type Action, decide, renewalDue, type World } from "../../../../agent-client/decide/decide.ts";
+import { decide, renewalDue } from "../../../../agent-client/decide/decide.ts";
 import { paceOf } from "../../../../agent-client/decide/pace.ts";
 import {
   day,
+  type DecisionRow,
   desiredOf,
   gatedUntil,
   installedOf,
@@ -15,6 +16,7 @@ import {
   old,
   servedOf,
   start,
+  testDecisions,
   toldOf,
   world,
 } from "../../../support/decision-world.ts";
@@ -34,7 +36,7 @@ const condemned = {
   clients: null,
 };
 
-const table: readonly (readonly [name: string, world: World, action: Action])[] = [
+const table: readonly DecisionRow[] = [
   ["all is well: wait", world(), "wait"],
   [
     "the newest set is in service, and a set was taken back: prove it, so that the alarm ends",
@@ -233,14 +235,7 @@ const table: readonly (readonly [name: string, world: World, action: Action])[] 
   ],
 ];
 
-for (const [name, given, action] of table) {
-  test(name, () => {
-    const decision = decide(given);
-    assert.equal(decision.action, action, decision.reason);
-    assert.ok(decision.reason.length > 3);
-    if (action === "wait") assert.ok(decision.at > given.now, "waits for something to come");
-  });
-}
+testDecisions(table);
 
 test("it never waits past the end of the leaf", () => {
   const decision = decide(world({ now: start + 24 * day }, gatedUntil("ask", start + 29 * day)));

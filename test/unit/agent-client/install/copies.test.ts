@@ -27,12 +27,12 @@ import { stage } from "../../../../agent-client/install/stage.ts";
 import { confirm, quarantine, rollback, switchTo } from "../../../../agent-client/install/switch.ts";
 import type { Target } from "../../../../agent-client/install/target.ts";
 import { makeMaterial } from "../../../support/material.ts";
-import { needs } from "../../../support/programs.ts";
+import { needs, needsRoot } from "../../../support/programs.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 import { makeTestCa } from "../../../support/test-ca.ts";
 
 const files: readonly FileName[] = ["key.pem", "fullchain.pem", "ca.pem", "crl.pem"];
-const asRoot = process.geteuid?.() === 0 ? false : "needs root, to mount";
+const asRoot = needsRoot("to mount");
 const child = join(import.meta.dirname, "..", "..", "..", "support", "copies-child.ts");
 
 describe("copies at fixed paths", { skip: needs("openssl") }, () => {

@@ -13,7 +13,7 @@ import { stage } from "../../../../agent-client/install/stage.ts";
 import { switchTo } from "../../../../agent-client/install/switch.ts";
 import type { Target } from "../../../../agent-client/install/target.ts";
 import { makeMaterial } from "../../../support/material.ts";
-import { needs } from "../../../support/programs.ts";
+import { needs, needsRoot } from "../../../support/programs.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 import { makeTestCa } from "../../../support/test-ca.ts";
 
@@ -64,7 +64,7 @@ describe("outputs", { skip: needs("openssl") }, () => {
   it(
     "shows nothing of a file to which a user who owns the template's directory links",
     {
-      skip: process.geteuid?.() === 0 ? false : "needs root",
+      skip: needsRoot("to be led astray by another user"),
     },
     async () => {
       const { target, from, passphraseFile, name } = setUp({ files: ["key.pem"] });

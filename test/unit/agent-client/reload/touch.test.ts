@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { describe as inWords, reload, validate } from "../../../../agent-client/reload/drivers.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
+import { needsRoot } from "../../../support/programs.ts";
 
 describe("reload by touch and watch", () => {
   const directory = temporaryDirectory("touch");
@@ -47,7 +48,7 @@ describe("reload by touch and watch", () => {
   it(
     "leaves alone what is not the directory's owner's, where that user's link leads",
     {
-      skip: process.geteuid?.() === 0 ? false : "needs root",
+      skip: needsRoot("to be led astray by another user"),
     },
     async () => {
       const [home, others] = [join(directory, "home"), join(directory, "others.yml")];

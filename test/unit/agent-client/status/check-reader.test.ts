@@ -9,6 +9,7 @@ import { test } from "node:test";
 import { readerProblem } from "../../../../agent-client/status/check-reader.ts";
 import type { Target } from "../../../../agent-client/install/target.ts";
 import type { SignalStrategy } from "../../../../agent-client/reload/strategy.ts";
+import { needsRoot } from "../../../support/programs.ts";
 
 const target: Target = {
   directory: "/nowhere",
@@ -22,7 +23,7 @@ const [uid, gid] = [4711, 4712];
 
 test(
   "a server that dropped root and would not be able to read its files is named, with whose they are",
-  { skip: process.geteuid?.() === 0 ? false : "needs root, to start a process of another user" },
+  { skip: needsRoot("to start a process of another user") },
   async (t) => {
     const reload = await server(t, uid);
     const problem = (files: Target, owner: { uid: number; gid: number }): Promise<string | null> =>
