@@ -56,7 +56,7 @@ export async function readSecretLine(path: string, what: string, maxBytes: numbe
   const { data, mode } = await readGuarded(path, maxBytes);
   if ((mode & 0o007) !== 0)
     throw new UnfitFileError(
-      `others can read ${what} ${path}: run "chmod o= ${path}" (in Kubernetes: defaultMode: 0400)`,
+      `others can read ${what} ${path}; run: chmod o= ${path} (in Kubernetes: defaultMode: 0400)`,
     );
   return data.toString("utf8").split(/\r?\n/, 1)[0] ?? "";
 }
