@@ -1,6 +1,6 @@
 /** The sets that could be on disk: the newest leaf held, or the one in force, each with the trust bundle and the CRLs held. */
 import { createHash } from "node:crypto";
-import type { Choice, Desired } from "./decide/choice.ts";
+import { type Choice, crlsOf, type Desired } from "./decide/choice.ts";
 import { type AgentContext, arrow } from "./context.ts";
 import type { Installed } from "./install/installed.ts";
 import { checkCopies } from "./install/copies.ts";
@@ -161,7 +161,7 @@ export function changeOf(told: Told | null, set: Desired | null): Change {
     leaf: told.fingerprint !== set.fingerprint || told.recipe !== set.recipe,
     trust: told.bundleVersion !== set.bundleVersion,
     revoked: told.revoked !== set.revoked,
-    crls: JSON.stringify(told.crlNumbers) !== JSON.stringify(set.crlNumbers),
+    crls: crlsOf(told) !== crlsOf(set),
   };
 }
 

@@ -111,8 +111,13 @@ export function setHold(choice: Choice, set: Desired): number {
 
 /** Says which trust bundle and CRLs a set has. */
 export function clientsOf({ bundleVersion, crlNumbers }: Pick<Desired, "bundleVersion" | "crlNumbers">): string {
+  return `${bundleVersion} ${crlsOf({ crlNumbers })}`;
+}
+
+/** Says which CRLs a set has, in whatever order they are known. */
+export function crlsOf({ crlNumbers }: Pick<Desired, "crlNumbers">): string {
   const numbers = Object.entries(crlNumbers).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return `${bundleVersion} ${numbers.map(([id, number]) => `${id}=${number}`).join(" ")}`;
+  return numbers.map(([id, number]) => `${id}=${number}`).join(" ");
 }
 
 /** Whether the files on disk are this set. */
