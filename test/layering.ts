@@ -14,9 +14,11 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   "server/audit-chain.ts": [],
   "server/authority": ["server/ca", "server/store", "server/audit-chain.ts"],
   "server/http": ["server/authority"],
+  "server/backup": ["server/authority", "server/keys", "server/store", "server/audit-chain.ts"],
   "server/jobs": ["server/authority"],
   "server/cli": [
     "server/authority",
+    "server/backup",
     "server/ca",
     "server/keys",
     "server/store",
@@ -43,6 +45,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
 /** Package → the only places that may import it. */
 const packages: Readonly<Record<string, readonly string[]>> = {
   express: ["server/http"],
+  "age-encryption": ["server/backup"],
   "better-sqlite3": ["server/store/sqlite"],
   "node-cron": ["server/jobs"],
   "@peculiar/x509": ["server/x509.ts"],

@@ -1,16 +1,61 @@
-/** Who may do what through the admin API: one ladder of roles, and the rule that operators are touched only by admins. */
+/** Who may do what through the admin API: one ladder of roles, one matrix, and the rule that operators are touched only by admins. */
 import { AppError } from "@newleaf/shared/problems";
 import type { Role } from "../store/identities.ts";
 import type { Authority, Caller } from "./authority.ts";
 
-const ladder: readonly Role[] = ["viewer", "approver", "operator", "admin"];
+/** From the least to the most: each role may what those before it may. */
+export const roles: readonly Role[] = ["viewer", "approver", "operator", "admin"];
+
+/**
+ * The matrix: every act of the admin API and the least role that may do it. Each operation names its row, so that nothing can be
+ * reached that is not in here. `requireTouch` comes on top for identities of profile operator.
+ */
+export const acts = {
+  "status.read": "viewer",
+  "identities.read": "viewer",
+  "identities.write": "operator",
+  "identities.remove": "operator",
+  "identities.suspend": "operator",
+  "inventory.plan": "viewer",
+  "inventory.apply": "operator",
+  "recovery.grant": "operator",
+  "tokens.read": "viewer",
+  "tokens.create": "operator",
+  "tokens.revoke": "operator",
+  "approvals.read": "viewer",
+  "approvals.decide": "approver",
+  /** The second, different operator of profiles with `approvals: 2`. */
+  "confirmations.read": "viewer",
+  "confirmations.decide": "approver",
+  "certificates.read": "viewer",
+  "certificates.revoke": "operator",
+  "lineages.read": "viewer",
+  "lineages.release": "operator",
+  "pauses.read": "viewer",
+  "pauses.lift": "operator",
+  "issuers.read": "viewer",
+  "issuers.revoke": "admin",
+  "crls.publish": "operator",
+  "audit.read": "viewer",
+  "operators.read": "viewer",
+  "operators.write": "admin",
+  "backups.read": "viewer",
+  "backups.create": "admin",
+} as const satisfies Readonly<Record<string, Role>>;
+
+export type Act = keyof typeof acts;
+
+/** @throws AppError not-permitted */
+export function requireAct(caller: Caller, act: Act): void {
+  requireRole(caller, acts[act]);
+}
 
 /**
  * @throws AppError not-permitted
  */
 export function requireRole(caller: Caller, needed: Role): void {
-  const held = caller.role === undefined ? -1 : ladder.indexOf(caller.role);
-  if (held < ladder.indexOf(needed)) {
+  const held = caller.role === undefined ? -1 : roles.indexOf(caller.role);
+  if (held < roles.indexOf(needed)) {
     throw new AppError("not-permitted", `This needs the role ${needed}; ${caller.actor} has ${caller.role ?? "none"}`);
   }
 }

@@ -14,8 +14,9 @@ import { identityRoutes } from "./identities.ts";
 import { inventoryRoutes } from "./inventory.ts";
 import { issuerRoutes } from "./issuers.ts";
 import { lineageRoutes } from "./lineages.ts";
+import { mountOperations } from "./operation.ts";
+import { operations } from "./operations.ts";
 import { statusRoutes } from "./status.ts";
-import { tokenRoutes } from "./tokens.ts";
 
 export function adminApp(authority: Authority): Express {
   const app = express()
@@ -27,9 +28,9 @@ export function adminApp(authority: Authority): Express {
   app.use(gate(authority));
   app.use(operatorsOnly(authority));
   app.use(refuseOtherSites, requireJson);
+  app.use(mountOperations(authority, operations));
   app.use("/v1", identityRoutes(authority));
   app.use("/v1", inventoryRoutes(authority));
-  app.use("/v1", tokenRoutes(authority));
   app.use("/v1", approvalRoutes(authority));
   app.use("/v1", certificateRoutes(authority));
   app.use("/v1", lineageRoutes(authority));
