@@ -20,7 +20,8 @@ import {
   type ServiceCertificate,
 } from "./authority/service-certificate.ts";
 import { createSightings } from "./authority/sightings.ts";
-import type { Address, ServerConfig } from "./config.ts";
+import type { ServerConfig } from "./config.ts";
+import type { Address } from "./config-tree.ts";
 import { createEvents } from "./events.ts";
 import { adminApp } from "./http/admin/router.ts";
 import { agentsApp } from "./http/agents.ts";

@@ -39,6 +39,7 @@ tls:
 
 # The shape of what is issued. validity counts from issuance; notBefore lies backdate earlier, for clocks that run behind.
 # keyReuse: true lets a renewal keep its key, and with that gives up noticing a copied one.
+# approvals: 2 wants a second, different operator for every enrollment, also by token, approved key or recovery grant.
 profiles:
 ${(["agent", "gateway", "operator"] as const).map((name) => profileTemplate(defaultProfiles[name])).join("\n")}
 
@@ -53,6 +54,26 @@ lineage:
 crl:
   lifetime: 14d                 # nextUpdate: how long the service may be down before verifiers refuse everything
   interval: 1h                  # published this often, and at once on revocation
+
+# A directory on another machine (a mounted share) to which every write goes before it is answered. With it a restored backup
+# forgets nothing: no revocation, no serial, no spent token. null is off, and \`newleaf doctor\` says so.
+journal: null
+
+backup:
+  schedule: "17 3 * * *"        # cron; null is off
+  directory: null               # absolute path; null is backups/ in the data directory, which a lost disk takes along
+  keep: 7
+  recipients: []                # age recipients (age1...): then backups are encrypted, and hold the issuing keys too
+
+# Where the end of the audit chain is written, signed, so that a cut-off or rewritten log shows.
+audit:
+  checkpoints:
+    interval: 1h
+    file: null                  # absolute path, on another machine at best
+    syslog: null                # udp://host:514 or tcp://host:601
+
+retention:
+  expired: 400d                 # how long certificates are kept after their end; null keeps them for ever. Audit rows always stay
 
 metrics:
   perIdentityMax: 1000          # series of each metric with an identity; the most urgent ones are kept
@@ -70,6 +91,7 @@ function profileTemplate(profile: LeafProfile): string {
     validity: ${formatDuration(profile.validity)}
     backdate: ${formatDuration(profile.backdate)}
     keyReuse: ${profile.keyReuse}
+    approvals: ${profile.approvals}
     keys: ${list(profile.keys)}`;
 }
 

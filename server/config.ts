@@ -7,18 +7,12 @@
 import { existsSync, readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join, resolve } from "node:path";
-import { formatDuration, parseDuration } from "@newleaf/shared/duration";
-import { type KeyAlgorithm, keyAlgorithms } from "@newleaf/shared/key-algorithm";
 import { nearest } from "@newleaf/shared/nearest";
 import { AppError } from "@newleaf/shared/problems";
 import { parseDocument } from "yaml";
 import { z } from "zod";
 import { defaultProfiles, type LeafProfile } from "./ca/profile.ts";
-
-export interface Address {
-  readonly host: string;
-  readonly port: number;
-}
+import { type Address, tree } from "./config-tree.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
@@ -44,6 +38,29 @@ export interface ServerConfig {
   readonly renewal: { readonly at: number; readonly spread: number };
   readonly lineage: { readonly overlap: number };
   readonly crl: { readonly lifetime: number; readonly interval: number };
+  /** Directory, off this machine, that every write goes to before it is answered. */
+  readonly journal: string | null;
+  readonly backup: {
+    /** When, as cron says it. */
+    readonly schedule: string | null;
+    /** Absolute. */
+    readonly directory: string;
+    /** How many are kept. */
+    readonly keep: number;
+    /** age recipients (age1…); with one the backup is encrypted, and only then holds the issuing keys. */
+    readonly recipients: readonly string[];
+  };
+  readonly audit: {
+    readonly checkpoints: {
+      readonly interval: number;
+      /** File that each checkpoint is appended to. */
+      readonly file: string | null;
+      /** `udp://host:514`, `tcp://host:601`: RFC 5424 messages. */
+      readonly syslog: string | null;
+    };
+  };
+  /** How long after their end certificates are kept; audit rows always are. */
+  readonly retention: { readonly expired: number | null };
   readonly metrics: { readonly perIdentityMax: number };
   readonly changes: { readonly maxHeld: number };
   readonly log: { readonly level: LogLevel };
@@ -60,63 +77,6 @@ export const configFile = "newleaf.yml";
 const ownVariables: readonly string[] = ["NEWLEAF_DATA", "NEWLEAF_TOKEN", "NEWLEAF_NODE"];
 /** Kubernetes puts these into every container when a service of the namespace is called `newleaf` or `newleaf-…`. */
 const kubernetesVariable = /_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)$/;
-
-const durationNeeded = "must be a duration, a whole number and a unit: 90s, 15m, 12h, 30d";
-const duration = z.string({ error: durationNeeded }).transform((text, context) => {
-  try {
-    return parseDuration(text);
-  } catch (error) {
-    context.addIssue({ code: "custom", message: (error as Error).message });
-    return z.NEVER;
-  }
-});
-const positiveDuration = duration.refine((ms) => ms > 0, "must be longer than nothing");
-const addressNeeded = "must be host:port, such as 127.0.0.1:8443; only public and ops can be off (null)";
-const address = z.string({ error: addressNeeded }).transform((text, context): Address => {
-  const parsed = parseAddress(text);
-  if (parsed !== null) return parsed;
-  context.addIssue({
-    code: "custom",
-    message: `"${text}" is not an address; write host:port, such as 127.0.0.1:8443 or [::1]:8443`,
-  });
-  return z.NEVER;
-});
-const host = z.string().refine(isHost, "must be DNS names in lower case or IP addresses");
-const publicUrl = z
-  .string()
-  .refine(
-    isPublicUrl,
-    "must be an http:// URL without a query (RFC 5280 §8: fetching a CRL over TLS could need that CRL), for example http://ca.internal:8080",
-  )
-  .transform((text) => text.replace(/\/+$/, ""));
-
-const tree = z.strictObject({
-  caName: z.string().trim().min(1).max(40).prefault("Newleaf"),
-  hosts: z.array(host).min(1).prefault(["localhost"]),
-  publicUrl: publicUrl.optional(),
-  listen: section({
-    agents: address.prefault("127.0.0.1:8443"),
-    enrollment: address.prefault("127.0.0.1:8444"),
-    admin: address.prefault("127.0.0.1:8445"),
-    public: address.nullable().prefault("127.0.0.1:8080"),
-    ops: address.nullable().prefault("127.0.0.1:9464"),
-  }),
-  tls: section({ minVersion: z.enum(["1.3", "1.2"]).prefault("1.3") }),
-  profiles: section({
-    agent: profileSection(defaultProfiles.agent),
-    gateway: profileSection(defaultProfiles.gateway),
-    operator: profileSection(defaultProfiles.operator),
-  }),
-  renewal: section({
-    at: z.number().min(0.05).max(0.95).prefault(0.6667),
-    spread: z.number().min(0).max(0.9).prefault(0.1),
-  }),
-  lineage: section({ overlap: duration.prefault("24h") }),
-  crl: section({ lifetime: positiveDuration.prefault("14d"), interval: positiveDuration.prefault("1h") }),
-  metrics: section({ perIdentityMax: z.int().min(0).max(100_000).prefault(1000) }),
-  changes: section({ maxHeld: z.int().min(0).max(100_000).prefault(2000) }),
-  log: section({ level: z.enum(["debug", "info", "warn", "error"]).prefault("info") }),
-});
 
 /**
  * The configuration of a data directory.
@@ -177,55 +137,12 @@ export function defaultPublicUrl(hosts: readonly string[]): string {
   return `http://${isIP(first) === 6 ? `[${first}]` : first}:8080`;
 }
 
-/** host:port, an IPv6 address in brackets; null when it is not one. */
-export function parseAddress(text: string): Address | null {
-  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})$/.exec(text);
-  const name = match?.[1] ?? match?.[2];
-  const port = Number(match?.[3]);
-  if (name === undefined || port > 65535 || (match?.[1] !== undefined && isIP(name) !== 6)) return null;
-  return { host: name, port };
-}
-
-/** A DNS name in lower case, or an IP address. */
-export function isHost(text: string): boolean {
-  if (isIP(text) !== 0) return true;
-  return text.length <= 253 && /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text);
-}
-
-export function isPublicUrl(text: string): boolean {
-  const url = URL.parse(text);
-  return (
-    url !== null &&
-    url.protocol === "http:" &&
-    url.search === "" &&
-    url.hash === "" &&
-    url.username === "" &&
-    /^[\x21-\x7e]+$/.test(text)
-  );
-}
-
-function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
-  // The keys bring their own defaults: an empty section, or one that is written without content, is complete.
-  return z.preprocess((value) => value ?? {}, z.strictObject(shape));
-}
-
-function profileSection(profile: LeafProfile) {
-  return section({
-    validity: positiveDuration.prefault(formatDuration(profile.validity)),
-    backdate: duration.prefault(formatDuration(profile.backdate)),
-    keyReuse: z.boolean().prefault(profile.keyReuse),
-    keys: z
-      .array(z.enum([...keyAlgorithms] as [KeyAlgorithm, ...KeyAlgorithm[]]))
-      .min(1)
-      .prefault([...profile.keys]),
-  });
-}
-
 function toConfig(dataDir: string, data: z.output<typeof tree>): ServerConfig {
   return {
     ...data,
     dataDir,
     publicUrl: data.publicUrl ?? defaultPublicUrl(data.hosts),
+    backup: { ...data.backup, directory: data.backup.directory ?? join(dataDir, "backups") },
     tls: { minVersion: data.tls.minVersion === "1.2" ? "TLSv1.2" : "TLSv1.3" },
     profiles: {
       agent: { ...defaultProfiles.agent, ...data.profiles.agent },

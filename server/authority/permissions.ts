@@ -24,9 +24,6 @@ export const acts = {
   "tokens.revoke": "operator",
   "approvals.read": "viewer",
   "approvals.decide": "approver",
-  /** The second, different operator of profiles with `approvals: 2`. */
-  "confirmations.read": "viewer",
-  "confirmations.decide": "approver",
   "certificates.read": "viewer",
   "certificates.revoke": "operator",
   "lineages.read": "viewer",

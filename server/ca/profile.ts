@@ -3,7 +3,7 @@ import type { Profile } from "../store/identities.ts";
 
 export type ExtendedKeyUsage = "clientAuth" | "serverAuth";
 
-/** The shape of a leaf. `newleaf.yml` may change validity, backdate, keyReuse and keys; what a certificate is good for is fixed. */
+/** The shape of a leaf. `newleaf.yml` may change validity, backdate, keyReuse, approvals and keys; what a certificate is good for is fixed. */
 export interface LeafProfile {
   readonly name: Profile;
   /** Milliseconds of life, counted from issuance. */
@@ -12,6 +12,8 @@ export interface LeafProfile {
   readonly backdate: number;
   /** A renewal may keep its key. */
   readonly keyReuse: boolean;
+  /** How many different operators have to say yes before an identity enrolls. */
+  readonly approvals: number;
   readonly keys: readonly KeyAlgorithm[];
   readonly extendedKeyUsage: readonly ExtendedKeyUsage[];
 }
@@ -25,6 +27,7 @@ function profile(name: Profile, days: number, extendedKeyUsage: readonly Extende
     validity: days * day,
     backdate: 5 * minute,
     keyReuse: false,
+    approvals: 1,
     keys: keyAlgorithms,
     extendedKeyUsage,
   });

@@ -3,7 +3,7 @@ import { createServer as createHttpServer, type RequestListener, type Server as 
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { AppError } from "@newleaf/shared/problems";
-import type { Address } from "../config.ts";
+import type { Address } from "../config-tree.ts";
 import type { Events, HandshakeFailure } from "../events.ts";
 import type { ListenerName } from "./context.ts";
 import type { SecureContextSettings } from "./tls.ts";

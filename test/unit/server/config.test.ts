@@ -82,7 +82,7 @@ suite("configuration", () => {
   });
 
   test("options of later versions are unknown, not ignored", () => {
-    for (const key of ["journal", "backup", "approvals"])
+    for (const key of ["pkcs11", "est", "approvals"])
       assert.match(refusal(`${key}: 1`), new RegExp(`${key} is not a known key`));
   });
 
@@ -104,6 +104,16 @@ suite("configuration", () => {
       "metrics.perIdentityMax": "5",
       "changes.maxHeld": "6",
       "log.level": "debug",
+      "profiles.agent.approvals": "2",
+      "profiles.gateway.approvals": "2",
+      "profiles.operator.approvals": "2",
+      journal: "/mnt/journal",
+      "backup.schedule": "0 4 * * 1",
+      "backup.directory": "/mnt/backups",
+      "backup.keep": "3",
+      "backup.recipients": "age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqq",
+      "audit.checkpoints.file": "/mnt/checkpoints",
+      "audit.checkpoints.syslog": "udp://127.0.0.1:514",
     };
     const env: Record<string, string> = {};
     for (const { key, variable } of configKeys()) {
