@@ -44,6 +44,7 @@ export function createMetrics(version: string) {
       buckets: requestBuckets,
       registers: [registry],
     }),
+    ready: gauge("newleaf_ready", "1 when the store can commit and an issuer can sign: what /readyz answers"),
     buildInfo: gauge("newleaf_build_info", "Constant 1, labelled with the version", ["version"]),
   };
   metrics.buildInfo.set({ version }, 1);

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Authority } from "../authority/authority.ts";
+import { whyNotReady } from "../authority/readiness.ts";
 import type { Metrics } from "../metrics.ts";
 
 const day = 86_400_000;
@@ -11,6 +12,7 @@ export async function fillMetrics(authority: Authority, metrics: Metrics): Promi
   await fillCertificates(authority, metrics);
   await fillStandings(authority, metrics);
   fillIssuers(authority, metrics);
+  metrics.ready.set((await whyNotReady(authority)).length === 0 ? 1 : 0);
 }
 
 async function fillCertificates({ store, clock, config }: Authority, metrics: Metrics): Promise<void> {

@@ -1,7 +1,7 @@
 /** The ops listener: metrics and health, for the machine's own network. */
 import express, { type Express } from "express";
 import type { Authority } from "../authority/authority.ts";
-import { activeIssuer } from "../authority/issuers.ts";
+import { whyNotReady } from "../authority/readiness.ts";
 import type { Metrics } from "../metrics.ts";
 import { sendJson } from "./answers.ts";
 import { beginRequest } from "./context.ts";
@@ -22,18 +22,7 @@ export function opsApp(authority: Authority, metrics: Metrics): Express {
 
   /** Ready: the store can commit and an issuer can sign. */
   app.get("/readyz", async (_request, response) => {
-    const problems: string[] = [];
-    try {
-      activeIssuer(authority.issuers);
-    } catch (error) {
-      problems.push(error instanceof Error ? error.message : "no issuer");
-    }
-    try {
-      await authority.store.ping();
-    } catch (error) {
-      authority.events.faulted(error, "readyz");
-      problems.push("the store cannot commit");
-    }
+    const problems = await whyNotReady(authority);
     sendJson(response, problems.length === 0 ? 200 : 503, {
       status: problems.length === 0 ? "ready" : "not ready",
       problems,
