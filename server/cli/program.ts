@@ -37,7 +37,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
   }
 }
 
-function buildProgram(terminal: Terminal): Command {
+export function buildProgram(terminal: Terminal): Command {
   const program = new Command("newleaf")
     .description("The Newleaf issuing service, and the command line of its operators")
     .version(version)
