@@ -59,28 +59,8 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
   await using stack = new AsyncDisposableStack();
   const log = overrides.log ?? pino({ level: config.log.level, base: null, timestamp: pino.stdTimeFunctions.isoTime });
   const metrics = createMetrics(version);
-  const events = createEvents(log, metrics);
-  const clock = overrides.clock ?? systemClock;
-
-  const database = join(config.dataDir, "newleaf.db");
-  stack.use(await lockDatabase(database));
-  const store = stack.use(
-    await openSqliteStore({
-      path: database,
-      onCommit: ({ seconds }) => events.committed(seconds),
-    }),
-  );
-  const authority: Authority = {
-    config,
-    store,
-    clock,
-    random: overrides.random ?? randomBytes,
-    issuers: await loadIssuers(store, config),
-    feed: createFeed(),
-    events,
-    sightings: createSightings(clock),
-    issuances: createAllowance(clock),
-  };
+  const authority = await openAuthority(stack, config, { ...overrides, log }, metrics);
+  const { events } = authority;
   const system = systemCaller("start");
   await publishDueCrls(authority, system);
 
@@ -103,6 +83,42 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
   await announce(stack, config, log, addresses);
   const running = stack.move();
   return { authority, listeners: addresses, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}
+
+/**
+ * The use cases' ground without listeners or jobs: lock, store, issuers. `serve` stands on it, and the offline commands that issue.
+ * What has to be closed is left on the stack.
+ * @throws AppError conflict (another process has the data directory), issuer-unavailable
+ */
+export async function openAuthority(
+  stack: AsyncDisposableStack,
+  config: ServerConfig,
+  overrides: Overrides = {},
+  metrics: Metrics = createMetrics(version),
+): Promise<Authority> {
+  // A command tells people itself what it did.
+  const events = createEvents(overrides.log ?? pino({ level: "silent" }), metrics);
+  const clock = overrides.clock ?? systemClock;
+
+  const database = join(config.dataDir, "newleaf.db");
+  stack.use(await lockDatabase(database));
+  const store = stack.use(
+    await openSqliteStore({
+      path: database,
+      onCommit: ({ seconds }) => events.committed(seconds),
+    }),
+  );
+  return {
+    config,
+    store,
+    clock,
+    random: overrides.random ?? randomBytes,
+    issuers: await loadIssuers(store, config),
+    feed: createFeed(),
+    events,
+    sightings: createSightings(clock),
+    issuances: createAllowance(clock),
+  };
 }
 
 async function loadIssuers(store: Store, config: ServerConfig): Promise<IssuerRegistry> {
