@@ -106,11 +106,10 @@ async function nextCrl(authority: Authority, issuerId: string, change: CrlChange
   for (const record of change.add ?? []) if (record.issuerId === issuerId) bySerial.set(record.serial, record);
   if (change.lift?.issuerId === issuerId) bySerial.delete(change.lift.serial);
 
-  const newest = await authority.store.latestCrl(issuerId);
   const thisUpdate = Math.floor(authority.clock.now() / 1000) * 1000;
   const nextUpdate = Math.min(thisUpdate + authority.config.crl.lifetime, lastMoment(row));
   const revoked = await encodeInTurns([...bySerial.values()]);
-  const number = (newest?.number ?? 0) + 1;
+  const number = await authority.store.nextCrlNumber(issuerId);
   return {
     issuerId,
     number,

@@ -4,6 +4,7 @@ import { StaleBasis } from "../store.ts";
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
 import { identityAdder } from "./identities.ts";
+import { crlNumberer } from "./restores.ts";
 
 interface StoredBundle {
   readonly version: number;
@@ -95,7 +96,7 @@ export function issuerWrites(context: WriteContext): Pick<Writes, "found" | "rec
  * The number check is what keeps a CRL that was built from an older list from hiding a newer revocation.
  */
 export function crlWriter(database: Connection): (crl: CrlRecord) => void {
-  const newest = prepare<[string], number>(database, "SELECT max(number) FROM crls WHERE issuer_id = ?").pluck();
+  const nextNumber = crlNumberer(database);
   const insert = prepare(
     database,
     "INSERT INTO crls (issuer_id, number, this_update, next_update, der) VALUES (?, ?, ?, ?, ?)",
@@ -108,9 +109,12 @@ export function crlWriter(database: Connection): (crl: CrlRecord) => void {
     "UPDATE issuers SET crl_stale_since = iif(crl_stale_since < ?, NULL, ?) WHERE id = ? AND crl_stale_since IS NOT NULL",
   );
   return (crl) => {
-    const last = newest.get(crl.issuerId) ?? null;
-    if (last !== null && crl.number !== last + 1) {
-      throw new StaleBasis(`CRL ${crl.number} of issuer ${crl.issuerId} does not follow ${last}, the newest.`);
+    const next = nextNumber(crl.issuerId);
+    // The first of all may have any number: it was made at a ceremony.
+    if (crl.number !== next && next !== 1) {
+      throw new StaleBasis(
+        `CRL ${crl.number} of issuer ${crl.issuerId} was made to be another one; the next is ${next}.`,
+      );
     }
     insert.run(crl.issuerId, crl.number, crl.thisUpdate, crl.nextUpdate, crl.der);
     drop.run(crl.issuerId, crl.number - keptCrls);

@@ -134,7 +134,7 @@ function remainderChecker(database: Connection): (all: NonNullable<RevocationAct
 }
 
 /** The leaf's own side. Serials that are no leaf of ours (a CA certificate's) are only on the list. */
-function leafWithdrawer(database: Connection): (record: RevocationRecord) => void {
+export function leafWithdrawer(database: Connection): (record: RevocationRecord) => void {
   const hold = prepare(
     database,
     `UPDATE certificates SET state_before_hold = coalesce(state_before_hold, state), state = 'held', revoked_at = ?, reason = ?
