@@ -11,7 +11,9 @@ import type { EnrollmentStore } from "./enrollments.ts";
 import type { IdentityStore } from "./identities.ts";
 import type { IssuerStore } from "./issuers.ts";
 import type { LineageStore } from "./lineages.ts";
+import type { OperatorStore } from "./operators.ts";
 import type { ReportStore } from "./reports.ts";
+import type { RestoreStore } from "./restores.ts";
 import type { RevocationStore } from "./revocations.ts";
 
 export interface Store
@@ -22,7 +24,9 @@ export interface Store
     IdentityStore,
     IssuerStore,
     LineageStore,
+    OperatorStore,
     ReportStore,
+    RestoreStore,
     RevocationStore,
     AsyncDisposable {
   /** Commits an empty write: proves that the store can. Rejects when it cannot. */

@@ -6,17 +6,24 @@ import { enrollmentWrites } from "./enrollments.ts";
 import { identityWrites } from "./identities.ts";
 import { issuerWrites } from "./issuers.ts";
 import { lineageWrites } from "./lineages.ts";
+import { operatorWrites } from "./operators.ts";
 import { reportWrites } from "./reports.ts";
+import { restoreWrites } from "./restores.ts";
 import { revocationWrites } from "./revocations.ts";
+import { unvouchedWrites } from "./unvouched.ts";
 
 /** The methods of the store that write. Each is one command to the writer thread; everything else reads. */
 export const writeNames = [
+  "adoptUnvouched",
+  "addOperator",
+  "approveRequest",
   "changeInventory",
   "createGrant",
   "createToken",
   "denyRequest",
   "found",
   "lockLineage",
+  "noteUnvouched",
   "openRequest",
   "ping",
   "promote",
@@ -25,12 +32,15 @@ export const writeNames = [
   "recordCrl",
   "recordIssuance",
   "recordReport",
+  "recordRestore",
   "recordSeen",
   "releaseHold",
   "releaseLineage",
   "revoke",
   "revokeToken",
+  "revokeUnvouched",
   "setIdentityState",
+  "setRole",
 ] as const satisfies readonly (keyof Store)[];
 
 export type WriteName = (typeof writeNames)[number];
@@ -56,14 +66,19 @@ export function writeContext(database: Connection): WriteContext {
 
 export function storeWrites(context: WriteContext): Writes {
   const beat = prepare(context.database, "UPDATE heartbeat SET beats = beats + 1");
+  const certificates = certificateWrites(context);
+  const revocations = revocationWrites(context);
   return {
-    ...certificateWrites(context),
+    ...certificates,
     ...enrollmentWrites(context),
     ...identityWrites(context),
     ...issuerWrites(context),
     ...lineageWrites(context),
+    ...operatorWrites(context),
     ...reportWrites(context),
-    ...revocationWrites(context),
+    ...restoreWrites(context),
+    ...revocations,
+    ...unvouchedWrites(context, { ...certificates, ...revocations }),
     recordAudit(entries) {
       context.audit.append(entries);
     },

@@ -3,6 +3,7 @@ import type { Store } from "../store.ts";
 import { auditReads } from "./audit.ts";
 import { certificateReads } from "./certificates.ts";
 import { type Command, type WriteName, writeNames } from "./commands.ts";
+import { copyDatabase } from "./copy.ts";
 import { type Connection, ensureDatabaseFile, openForReading, openForWriting } from "./database.ts";
 import { enrollmentReads } from "./enrollments.ts";
 import { type CommitObservation, type GroupCommit, startGroupCommit } from "./group-commit.ts";
@@ -10,8 +11,11 @@ import { identityReads } from "./identities.ts";
 import { issuerReads } from "./issuers.ts";
 import { lineageReads } from "./lineages.ts";
 import { type Migration, migrate, readMigrations } from "./migrations.ts";
+import { operatorReads } from "./operators.ts";
 import { reportReads } from "./reports.ts";
+import { restoreReads } from "./restores.ts";
 import { revocationReads } from "./revocations.ts";
+import { unvouchedReads } from "./unvouched.ts";
 
 export interface SqliteStoreOptions {
   /** The database file. */
@@ -69,8 +73,12 @@ function storeReads(reader: Connection): Omit<Store, WriteName | typeof Symbol.a
     ...identityReads(reader),
     ...issuerReads(reader),
     ...lineageReads(reader),
+    ...operatorReads(reader),
     ...reportReads(reader),
+    ...restoreReads(reader),
     ...revocationReads(reader),
+    ...unvouchedReads(reader),
+    copyTo: (target) => copyDatabase(reader.name, target),
   };
 }
 
