@@ -1,4 +1,5 @@
 import type { AuditEntry } from "./audit.ts";
+import type { ApprovalRow } from "./enrollments.ts";
 import type { IdentityState, Profile } from "./identities.ts";
 import type { CrlRecord, IssuerState } from "./issuers.ts";
 import type { LineageState } from "./lineages.ts";
@@ -64,6 +65,9 @@ export interface IssuanceBasis {
   /** Spent in this transaction; must still be open. */
   readonly tokenId?: string;
   readonly requestId?: string;
+  /** The request's approvals must still be these, and the operators who count still what they were. */
+  readonly approvals?: readonly ApprovalRow[];
+  readonly approvers?: readonly { readonly id: string; readonly revision: number }[];
   readonly grantId?: string;
   /** Approved fingerprint, disarmed in this transaction; must still be armed, and the identity must have no usable leaf. */
   readonly armedKey?: string;
@@ -104,10 +108,22 @@ export interface CertificateFilter extends PageRequest {
   readonly expiresBefore?: number;
   readonly lineage?: string;
   readonly key?: string;
+  /** `key=value` or `key`, of the identity. */
+  readonly label?: string;
+  /** Part of the identity's id, names, labels or owner; or the beginning of a serial, or of the fingerprint of key or certificate. */
   readonly q?: string;
+  /**
+   * `-issuedAt` unless said, with these exceptions: `notAfter` where `expiresBefore` filters, `-notAfter` where `state` is `superseded`
+   * or `expired`.
+   */
+  readonly sort?: CertificateSort;
   /** Needed to tell `expired`. */
   readonly now: number;
 }
+
+/** `-` is descending. `issuedAt` is the order in which they were recorded. */
+export const certificateSorts = ["issuedAt", "-issuedAt", "notAfter", "-notAfter", "serial", "-serial"] as const;
+export type CertificateSort = (typeof certificateSorts)[number];
 
 export interface CertificateCounts {
   readonly state: StoredCertificateState | "expired";

@@ -45,6 +45,21 @@ export interface GrantRow {
   readonly spentAt: number | null;
 }
 
+/** By hand, or by what the request came with: a token, an approved key or a grant counts as a yes of the operator who made it. */
+export type ApprovalHow = "approval" | "token" | "approved-key" | "recovery-grant";
+
+/** One yes to a request that waits. */
+export interface ApprovalRow {
+  /** Identity id of the operator. */
+  readonly by: string;
+  readonly how: ApprovalHow;
+  /** Who the key is to be. */
+  readonly identity: string;
+  /** Id of the token or grant, or the key's fingerprint; null for one by hand. */
+  readonly admission: string | null;
+  readonly at: number;
+}
+
 export interface EnrollmentStore {
   createToken(token: TokenRow & { readonly secretHash: string }, audit: readonly AuditEntry[]): Promise<void>;
   /** By SHA-256 (hex) of the token's secret. */
@@ -71,7 +86,21 @@ export interface EnrollmentStore {
   /** pending → denied. StaleBasis when it is no longer pending. (Approval is part of `recordIssuance`, by `basis.requestId`; an enrollment of the same key in another way answers a pending request, too.) */
   denyRequest(id: string, decidedBy: string, at: number, audit: readonly AuditEntry[]): Promise<void>;
 
+  /** Oldest first. They go when their request goes. */
+  listApprovals(request: string): Promise<readonly ApprovalRow[]>;
+  /**
+   * Adds a yes; an earlier one of the same operator by hand, or by an earlier admission, is replaced. `known` is what `listApprovals`
+   * answered when this was decided. StaleBasis when the request is no longer pending or the approvals are others by now.
+   */
+  approveRequest(
+    id: string,
+    approval: ApprovalRow,
+    known: readonly ApprovalRow[],
+    audit: readonly AuditEntry[],
+  ): Promise<void>;
+
   createGrant(grant: GrantRow, audit: readonly AuditEntry[]): Promise<void>;
   /** Unspent and unexpired. */
   findOpenGrant(identity: string, now: number): Promise<GrantRow | null>;
+  findGrant(id: string): Promise<GrantRow | null>;
 }

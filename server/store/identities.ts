@@ -17,6 +17,9 @@ export interface IdentityEntry {
   /** Approved SPKI fingerprints. */
   readonly keys: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
+  /** Who answers for it: a person, a team, an address. Absent: nobody is named. */
+  readonly owner?: string;
+  readonly notes?: string;
 }
 
 export interface IdentityRow extends IdentityEntry {
@@ -41,6 +44,8 @@ export interface KeyRow {
   /** A leaf was issued for it. */
   readonly issued: boolean;
   readonly blockedAt: number | null;
+  /** The operator who put it on the list or armed it again; null when none did. */
+  readonly approvedBy: string | null;
 }
 
 export interface IdentityFilter extends PageRequest {
@@ -49,9 +54,19 @@ export interface IdentityFilter extends PageRequest {
   /** `key=value` or `key`. */
   readonly label?: string;
   readonly expiresBefore?: number;
+  /**
+   * Part of the id, a name, a label (`key=value`) or the owner, in any case; or the beginning of a serial or of a fingerprint of a key or
+   * certificate, at least four hexadecimal digits, as any tool prints them.
+   */
   readonly q?: string;
+  /** `id` unless said; by `notAfter`, the most urgent first, where `expiresBefore` filters. */
+  readonly sort?: IdentitySort;
   readonly now: number;
 }
+
+/** `-` is descending. By `notAfter` (of the leaf in force) and `lastSeen`, those without one come last, by id. */
+export const identitySorts = ["id", "-id", "notAfter", "-notAfter", "lastSeen", "-lastSeen"] as const;
+export type IdentitySort = (typeof identitySorts)[number];
 
 /** One step of an applied inventory. */
 export type InventoryChange =
@@ -66,14 +81,14 @@ export interface IdentityStore {
   findKey(fingerprint: string): Promise<KeyRow | null>;
   listKeys(identity: string): Promise<readonly KeyRow[]>;
   /**
-   * All changes or none. New approved keys arm; keys already known are not re-armed; keys dropped from the list are no longer approved.
+   * All changes or none. New approved keys arm, approved by the operator whom the audit entries name; keys already known are not re-armed; keys dropped from the list are no longer approved.
    * A removed identity can be added again under the same id (revision goes on rising).
    * Throws StaleBasis (revision moved), AppError `conflict` (id exists), `key-in-use`, `key-blocked`.
    */
   changeInventory(changes: readonly InventoryChange[], at: number, audit: readonly AuditEntry[]): Promise<void>;
   /** active ↔ suspended. Throws AppError `identity-unknown`; setting the state it has is not an error. */
   setIdentityState(id: string, state: "active" | "suspended", at: number, audit: readonly AuditEntry[]): Promise<void>;
-  /** Arms every approved, unblocked key of the identity again. */
+  /** Arms every approved, unblocked key of the identity again, approved by the operator whom the audit entries name. */
   rearmKeys(id: string, at: number, audit: readonly AuditEntry[]): Promise<void>;
   /** Other active identities that hold one of these names. */
   findNameSharers(id: string, names: Names): Promise<readonly { readonly identity: string; readonly name: string }[]>;

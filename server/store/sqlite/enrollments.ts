@@ -1,6 +1,6 @@
 import { AppError } from "@newleaf/shared/problems";
-import type { IssuanceRecord } from "../certificates.ts";
-import type { EnrollmentStore, GrantRow, RequestRow, TokenRow } from "../enrollments.ts";
+import type { IssuanceBasis, IssuanceRecord } from "../certificates.ts";
+import type { ApprovalRow, EnrollmentStore, GrantRow, RequestRow, TokenRow } from "../enrollments.ts";
 import { StaleBasis } from "../store.ts";
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
@@ -16,9 +16,11 @@ type Reads = Pick<
   | "findRequestByKey"
   | "listRequests"
   | "countPendingRequests"
+  | "listApprovals"
   | "findOpenGrant"
+  | "findGrant"
 >;
-type RequestWrites = Pick<Writes, "openRequest" | "denyRequest">;
+type RequestWrites = Pick<Writes, "openRequest" | "denyRequest" | "approveRequest">;
 type EnrollmentWrites = RequestWrites & Pick<Writes, "createToken" | "revokeToken" | "createGrant">;
 
 interface StoredRequest extends Omit<RequestRow, "askedNames"> {
@@ -30,6 +32,10 @@ const selectToken = `SELECT no, id, identity, created_by AS createdBy, created_a
   spent_at AS spentAt, spent_on AS spentOn, revoked_at AS revokedAt FROM tokens`;
 const selectRequest = `SELECT no, id, state, key_fingerprint AS "key", csr, claim, asked_names AS askedNames, address,
   created_at AS createdAt, expires_at AS expiresAt, identity, serial, decided_by AS decidedBy, decided_at AS decidedAt FROM requests`;
+const selectApprovals =
+  'SELECT operator AS "by", how, identity, admission, at FROM approvals WHERE request = ? ORDER BY no';
+const selectGrant = `SELECT id, identity, created_by AS createdBy, created_at AS createdAt, expires_at AS expiresAt,
+  spent_at AS spentAt FROM grants`;
 
 export function enrollmentReads(database: Connection): Reads {
   const token = prepare<[string], TokenRow & { no: number }>(database, `${selectToken} WHERE secret_hash = ?`);
@@ -48,9 +54,10 @@ export function enrollmentReads(database: Connection): Reads {
   ).pluck();
   const grant = prepare<[string, number], GrantRow>(
     database,
-    `SELECT id, identity, created_by AS createdBy, created_at AS createdAt, expires_at AS expiresAt, spent_at AS spentAt
-     FROM grants WHERE identity = ? AND spent_at IS NULL AND expires_at > ? ORDER BY expires_at LIMIT 1`,
+    `${selectGrant} WHERE identity = ? AND spent_at IS NULL AND expires_at > ? ORDER BY expires_at LIMIT 1`,
   );
+  const grantById = prepare<[string], GrantRow>(database, `${selectGrant} WHERE id = ?`);
+  const approvals = prepare<[string], ApprovalRow>(database, selectApprovals);
   const order = [{ column: "no", type: "integer", direction: "DESC" }] as const;
   const positionOf = (row: { readonly no: number }) => [row.no];
   return {
@@ -86,17 +93,15 @@ export function enrollmentReads(database: Connection): Reads {
       );
     },
     countPendingRequests: async (now) => pending.get(now) ?? 0,
+    listApprovals: async (id) => approvals.all(id),
     findOpenGrant: async (identity, now) => grant.get(identity, now) ?? null,
+    findGrant: async (id) => grantById.get(id) ?? null,
   };
 }
 
 export function enrollmentWrites(context: WriteContext): EnrollmentWrites {
   const { database } = context;
-  const insertToken = prepare(
-    database,
-    `INSERT INTO tokens (id, secret_hash, identity, created_by, created_at, expires_at, spent_at, spent_on, revoked_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-  );
+  const insertToken = tokenWriter(database);
   const tokenExists = prepare<[string], number>(database, "SELECT 1 FROM tokens WHERE id = ?").pluck();
   const revokeToken = prepare(
     database,
@@ -109,17 +114,7 @@ export function enrollmentWrites(context: WriteContext): EnrollmentWrites {
   return {
     ...requestWrites(context),
     createToken(t, audit) {
-      insertToken.run(
-        t.id,
-        t.secretHash,
-        t.identity,
-        t.createdBy,
-        t.createdAt,
-        t.expiresAt,
-        t.spentAt,
-        t.spentOn,
-        t.revokedAt,
-      );
+      insertToken(t);
       context.audit.append(audit);
     },
     revokeToken(id, at, audit) {
@@ -131,6 +126,17 @@ export function enrollmentWrites(context: WriteContext): EnrollmentWrites {
       insertGrant.run(id, identity, createdBy, createdAt, expiresAt, spentAt);
       context.audit.append(audit);
     },
+  };
+}
+
+export function tokenWriter(database: Connection): (token: TokenRow & { readonly secretHash: string }) => void {
+  const insert = prepare(
+    database,
+    `INSERT INTO tokens (id, secret_hash, identity, created_by, created_at, expires_at, spent_at, spent_on, revoked_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  );
+  return ({ id, secretHash, identity, createdBy, createdAt, expiresAt, spentAt, spentOn, revokedAt }) => {
+    insert.run(id, secretHash, identity, createdBy, createdAt, expiresAt, spentAt, spentOn, revokedAt);
   };
 }
 
@@ -156,7 +162,27 @@ function requestWrites(context: WriteContext): RequestWrites {
     database,
     "UPDATE requests SET state = 'denied', decided_by = ?, decided_at = ? WHERE id = ? AND state = 'pending'",
   );
+  const requireApprovals = approvalsChecker(database);
+  const isPending = prepare<[string], number>(
+    database,
+    "SELECT 1 FROM requests WHERE id = ? AND state = 'pending'",
+  ).pluck();
+  const dropByHand = prepare(database, "DELETE FROM approvals WHERE request = ? AND operator = ? AND how = 'approval'");
+  const dropAdmission = prepare(database, "DELETE FROM approvals WHERE request = ? AND how <> 'approval'");
+  const addApproval = prepare(
+    database,
+    "INSERT INTO approvals (request, operator, how, identity, admission, at) VALUES (?, ?, ?, ?, ?, ?)",
+  );
   return {
+    approveRequest(id, approval, known, audit) {
+      if (isPending.get(id) === undefined) throw new StaleBasis(`Request ${id} is no longer pending.`);
+      requireApprovals(id, known);
+      const { by, how, identity, admission, at } = approval;
+      if (how === "approval") dropByHand.run(id, by);
+      else dropAdmission.run(id);
+      addApproval.run(id, by, how, identity, admission, at);
+      context.audit.append(audit);
+    },
     openRequest(r, limits, audit) {
       dropExpired.run(r.createdAt);
       const open = openByKey.get(r.key);
@@ -195,6 +221,31 @@ function requestWrites(context: WriteContext): RequestWrites {
   };
 }
 
+/** Two operators who decide at the same moment each saw no other yes: the second to be written decides again. */
+function approvalsChecker(database: Connection): (request: string, known: readonly ApprovalRow[]) => void {
+  const present = prepare<[string], ApprovalRow>(database, selectApprovals);
+  const asText = (rows: readonly ApprovalRow[]): string =>
+    JSON.stringify(rows.map(({ by, how, identity, admission, at }) => [by, how, identity, admission, at]));
+  return (request, known) => {
+    if (asText(present.all(request)) !== asText(known))
+      throw new StaleBasis(`The approvals of request ${request} changed after the decision.`);
+  };
+}
+
+/** Who counted as an approver must still be what he was. */
+function approversChecker(database: Connection): (approvers: NonNullable<IssuanceBasis["approvers"]>) => void {
+  const revision = prepare<[string], number>(
+    database,
+    "SELECT revision FROM identities WHERE id = ? AND state = 'active'",
+  ).pluck();
+  return (approvers) => {
+    for (const approver of approvers) {
+      if (revision.get(approver.id) !== approver.revision)
+        throw new StaleBasis(`Operator ${approver.id} changed after the decision.`);
+    }
+  };
+}
+
 /** Spends what admitted an enrollment, each only if it is still open. */
 export function spender(database: Connection): (record: IssuanceRecord) => void {
   const token = prepare(
@@ -216,9 +267,13 @@ export function spender(database: Connection): (record: IssuanceRecord) => void 
     "UPDATE grants SET spent_at = ? WHERE id = ? AND identity = ? AND spent_at IS NULL AND expires_at > ?",
   );
   const disarm = keyDisarmer(database);
+  const requireApprovals = approvalsChecker(database);
+  const requireApprovers = approversChecker(database);
   return ({ certificate: c, basis, decidedBy }) => {
     const { tokenId, requestId, grantId, armedKey } = basis;
     const at = c.issuedAt;
+    if (requestId !== undefined && basis.approvals !== undefined) requireApprovals(requestId, basis.approvals);
+    if (basis.approvers !== undefined) requireApprovers(basis.approvers);
     if (tokenId !== undefined && token.run(at, c.serial, tokenId, c.identity, at).changes !== 1) {
       throw new StaleBasis(`Token ${tokenId} is no longer open.`);
     }

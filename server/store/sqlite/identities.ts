@@ -9,10 +9,11 @@ import type {
   Role,
 } from "../identities.ts";
 import { StaleBasis } from "../store.ts";
+import { adminGuard } from "./admins.ts";
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
 import { inForce } from "./in-force.ts";
-import { keyApproval, keyReads } from "./keys.ts";
+import { approverOf, keyApproval, keyReads } from "./keys.ts";
 import { containing, type Filter, filterBy, mapPage, newFilter, readPage } from "./pages.ts";
 
 interface StoredIdentity extends Omit<IdentityRow, "names" | "labels" | "keys"> {
@@ -72,6 +73,7 @@ export function identityWrites(
   const { database } = context;
   const keys = keyApproval(database);
   const applyEntry = entryApplier(database);
+  const requireAdminLeft = adminGuard(database);
   const find = prepare<[string], { state: string }>(database, "SELECT state FROM identities WHERE id = ?");
   const setState = prepare(
     database,
@@ -91,16 +93,18 @@ export function identityWrites(
         if (change.kind === "change") keys.drop(change.entry.id, change.entry.keys);
       }
       for (const change of changes) applyEntry(change, at);
-      for (const change of changes) if (change.kind !== "remove") keys.approve(change.entry.id, change.entry.keys);
+      for (const change of changes)
+        if (change.kind !== "remove") keys.approve(change.entry.id, change.entry.keys, approverOf(audit));
       context.audit.append(audit);
     },
     setIdentityState(id, state, at, audit) {
       mustExist(id);
+      if (state === "suspended") requireAdminLeft(id, at);
       if (setState.run(state, at, id, state).changes === 1) context.audit.append(audit);
     },
     rearmKeys(id, _at, audit) {
       mustExist(id);
-      keys.rearm(id);
+      keys.rearm(id, approverOf(audit));
       context.audit.append(audit);
     },
   };
@@ -112,7 +116,7 @@ export function identityAdder(database: Connection): (entry: IdentityEntry, role
   const applyEntry = entryApplier(database);
   return (entry, role, at) => {
     applyEntry({ kind: "add", entry, ...(role === null ? {} : { role }) }, at);
-    keys.approve(entry.id, entry.keys);
+    keys.approve(entry.id, entry.keys, null);
   };
 }
 
@@ -154,8 +158,10 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
     dropNames.run(id);
     for (const kind of kinds) for (const name of names[kind]) addName.run(id, kind, name);
   };
+  const requireAdminLeft = adminGuard(database);
   return (step, at) => {
     if (step.kind === "remove") {
+      requireAdminLeft(step.id, at);
       // Its leaves were revoked first; one that was issued since would come back to life with an identity of the same name.
       if (usable.get(step.id, at) !== undefined) throw moved(step.id);
       if (remove.run(at, step.id, step.basisRevision).changes !== 1) throw moved(step.id);

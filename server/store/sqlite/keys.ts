@@ -1,4 +1,5 @@
 import { AppError } from "@newleaf/shared/problems";
+import type { AuditEntry } from "../audit.ts";
 import type { KeyRow } from "../identities.ts";
 import { StaleBasis } from "../store.ts";
 import { type Connection, prepare } from "./database.ts";
@@ -10,7 +11,8 @@ interface StoredKey extends Omit<KeyRow, "approved" | "armed" | "issued"> {
 }
 
 /** To be followed by a WHERE over `k` (keys). */
-const select = `SELECT k.fingerprint, k.identity, k.position IS NOT NULL AS approved, k.armed, k.issued, b.blocked_at AS blockedAt
+const select = `SELECT k.fingerprint, k.identity, k.position IS NOT NULL AS approved, k.armed, k.issued, b.blocked_at AS blockedAt,
+    k.approved_by AS approvedBy
   FROM keys k LEFT JOIN blocked_keys b ON b.fingerprint = k.fingerprint`;
 
 export interface KeyReads {
@@ -72,9 +74,9 @@ export interface KeyApproval {
   /** Takes every key off the identity's list that is not in `kept`. */
   readonly drop: (identity: string, kept: readonly string[]) => void;
   /** Makes `list` the identity's approved keys, in this order. */
-  readonly approve: (identity: string, list: readonly string[]) => void;
+  readonly approve: (identity: string, list: readonly string[], by: string | null) => void;
   /** Arms every approved, unblocked key again. */
-  readonly rearm: (identity: string) => void;
+  readonly rearm: (identity: string, by: string | null) => void;
 }
 
 /**
@@ -94,13 +96,14 @@ export function keyApproval(database: Connection): KeyApproval {
   );
   const put = prepare(
     database,
-    `INSERT INTO keys (fingerprint, identity, position, armed, issued) VALUES (?, ?, ?, 1, 0)
-     ON CONFLICT (fingerprint) DO UPDATE SET identity = excluded.identity, position = excluded.position, armed = 1`,
+    `INSERT INTO keys (fingerprint, identity, position, armed, issued, approved_by) VALUES (?, ?, ?, 1, 0, ?)
+     ON CONFLICT (fingerprint) DO UPDATE SET identity = excluded.identity, position = excluded.position, armed = 1,
+       approved_by = excluded.approved_by`,
   );
   const place = prepare(database, "UPDATE keys SET position = ? WHERE fingerprint = ?");
   const arm = prepare(
     database,
-    `UPDATE keys SET armed = 1 WHERE identity = ? AND position IS NOT NULL
+    `UPDATE keys SET armed = 1, approved_by = ? WHERE identity = ? AND position IS NOT NULL
        AND fingerprint NOT IN (SELECT fingerprint FROM blocked_keys)`,
   );
   const blocked = blockedChecker(database);
@@ -108,18 +111,18 @@ export function keyApproval(database: Connection): KeyApproval {
     drop(identity, kept) {
       for (const fingerprint of listed.all(identity)) if (!kept.includes(fingerprint)) unlist.run(fingerprint);
     },
-    approve(identity, list) {
+    approve(identity, list, by) {
       for (const [position, fingerprint] of list.entries()) {
         const known = find.get(fingerprint);
         const free = known === undefined || (known.position === null && known.issued === 0);
         if (!free && known.identity !== identity) throw keyInUse(fingerprint);
         if (known?.position == null && blocked(fingerprint)) throw keyBlocked(fingerprint);
-        if (free) put.run(fingerprint, identity, position);
+        if (free) put.run(fingerprint, identity, position, by);
         else place.run(position, fingerprint);
       }
     },
-    rearm(identity) {
-      arm.run(identity);
+    rearm(identity, by) {
+      arm.run(by, identity);
     },
   };
 }
@@ -135,6 +138,12 @@ export function keyBlocker(database: Connection): (fingerprint: string, at: numb
     block.run(fingerprint, at);
     disarm.run(fingerprint);
   };
+}
+
+/** The operator behind an act, as its audit entries name him: who approves a key is who the log says did. */
+export function approverOf(audit: readonly AuditEntry[]): string | null {
+  const [entry] = audit;
+  return entry?.actorKind === "operator" ? entry.actor : null;
 }
 
 function blockedChecker(database: Connection): (fingerprint: string) => boolean {

@@ -91,6 +91,7 @@ export function inventoryContract(open: OpenStore): void {
         armed: true,
         issued: false,
         blockedAt: null,
+        approvedBy: null,
       });
       const record = f.enrollment(f.leaf("armed", { key }));
       await store.recordIssuance({ ...record, basis: { ...record.basis, armedKey: key } });

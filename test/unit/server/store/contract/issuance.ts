@@ -49,6 +49,7 @@ export function issuanceContract(open: OpenStore): void {
         armed: false,
         issued: true,
         blockedAt: null,
+        approvedBy: null,
       });
     });
 
