@@ -3,6 +3,7 @@ import { delimiter, join } from "node:path";
 
 /** Debian package by program, where the names differ. */
 const packageOf: Readonly<Record<string, string>> = {
+  amtool: "prometheus-alertmanager",
   initdb: "postgresql",
   java: "default-jre-headless",
   javac: "default-jdk-headless",

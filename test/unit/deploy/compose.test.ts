@@ -19,6 +19,9 @@ interface Service {
   readonly environment?: Readonly<Record<string, string>>;
   readonly ports?: readonly string[];
   readonly pid?: string;
+  readonly image?: string;
+  readonly command?: readonly string[];
+  readonly healthcheck?: { readonly test: readonly string[] };
   readonly build?: { readonly context: string; readonly dockerfile: string };
   readonly networks?: { readonly default: { readonly aliases: readonly string[] } };
 }
@@ -30,12 +33,21 @@ const compose = parse(read("docker-compose.yml"), { merge: true }) as {
 const services = Object.entries(compose.services);
 
 test("every container runs without root, without capabilities, on a read-only file system", () => {
-  assert.deepEqual(Object.keys(compose.services).toSorted(), ["agent", "nginx", "service"]);
+  assert.deepEqual(Object.keys(compose.services).toSorted(), [
+    "agent",
+    "alertmanager",
+    "grafana",
+    "nginx",
+    "prometheus",
+    "service",
+  ]);
   for (const [name, service] of services) {
     assert.match(service.user ?? "", /^[1-9]\d*:[1-9]\d*$/, name);
     assert.equal(service.read_only, true, name);
     assert.deepEqual(service.cap_drop, ["ALL"], name);
     assert.deepEqual(service.security_opt, ["no-new-privileges:true"], name);
+    assert.ok((service.healthcheck?.test.length ?? 0) > 1, `${name} has no health check`);
+    assert.doesNotMatch(JSON.stringify(service.environment ?? {}), /PASSWORD|SECRET|TOKEN/i, name);
     for (const port of service.ports ?? []) assert.match(port, /^\$\{[A-Z_]+:-127\.0\.0\.1\}:/, name);
   }
 });
@@ -86,11 +98,32 @@ test("the agent accepts its agent.yml, and it, nginx.conf and the compose file a
 });
 
 test("images are built without running scripts of dependencies, from a base that can carry a digest", () => {
-  for (const [name, { build }] of services) {
-    const dockerfile = read(join(build?.context ?? "", build?.dockerfile ?? ""));
+  for (const [name, { build, image = "" }] of services) {
+    if (build === undefined) {
+      // Somebody else's: a version, and a variable to pin its digest.
+      assert.match(image, /^\$\{[A-Z]+_IMAGE:-docker\.io\/[a-z/]+:v?\d+\.\d+\.\d+\}$/, name);
+      continue;
+    }
+    const dockerfile = read(join(build.context, build.dockerfile));
     assert.match(dockerfile, /^ARG (NODE|NGINX)_IMAGE=docker\.io\/library\/\S+$/m, name);
     assert.match(dockerfile, /^USER [1-9]\d*:[1-9]\d*$/m, name);
     if (dockerfile.includes("npm"))
       assert.match(dockerfile, /^RUN npm ci --ignore-scripts --omit=dev --workspace \S+$/m, name);
+  }
+});
+
+test("Prometheus scrapes what the service and the agent listen on, and every file that is mounted for it is there", () => {
+  const { scrape_configs: jobs, rule_files: rules } = parse(read("deploy/docker/prometheus/prometheus.yml")) as {
+    scrape_configs: readonly { job_name: string; static_configs: readonly { targets: readonly string[] }[] }[];
+    rule_files: readonly string[];
+  };
+  const targets = new Map(jobs.map(({ job_name: job, static_configs: [first] }) => [job, first?.targets]));
+  const opsPort = compose.services["service"]?.environment?.["NEWLEAF_LISTEN_OPS"]?.split(":")[1];
+  const { metrics } = parseAgentConfig(read("deploy/docker/agent/agent.yml"), "agent.yml");
+  assert.deepEqual(targets.get("newleaf"), [`service:${opsPort}`]);
+  assert.deepEqual(targets.get("newleaf-agent"), [`agent:${metrics?.port}`]);
+  for (const file of rules) {
+    const host = file.replace("/etc/prometheus/rules/", "deploy/prometheus/");
+    assert.ok(statSync(join(root, host)).isFile(), file);
   }
 });
