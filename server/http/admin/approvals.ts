@@ -1,51 +1,91 @@
-import { Router } from "express";
 import { AppError } from "@newleaf/shared/problems";
+import { z } from "zod";
 import { decideRequest } from "../../authority/approvals.ts";
-import type { Authority } from "../../authority/authority.ts";
 import { isoTime } from "../../authority/issue.ts";
 import type { RequestRow } from "../../store/enrollments.ts";
-import { sendJson } from "../answers.ts";
-import { jsonBody, parseBody, parseQuery } from "../body.ts";
-import { contextOf } from "../context.ts";
-import { needs } from "./needs.ts";
+import { type AnswerOf, fingerprint, identityId, listOf, nullable, serial, time } from "./answer-schemas.ts";
+import { operation } from "./operation.ts";
 import { approvalQuery, decisionSchema } from "./schemas.ts";
 
-export function approvalRoutes(authority: Authority): Router {
-  const routes = Router();
+const approvalAnswer = z
+  .strictObject({
+    id: z.string(),
+    state: z.enum(["pending", "issued", "denied"]),
+    fingerprint,
+    names: z.array(z.string()).describe("what the request asks for"),
+    claim: nullable(z.string()).describe("who the host says it is; a hint, never a decision"),
+    address: z.string(),
+    createdAt: time,
+    expiresAt: time,
+    identity: nullable(identityId),
+    serial: nullable(serial),
+    decidedBy: nullable(identityId),
+    decidedAt: nullable(time),
+  })
+  .meta({ id: "Approval" });
 
-  routes.get("/approvals", async (request, response) => {
-    const page = await authority.store.listRequests({
-      ...parseQuery(approvalQuery, request),
-      now: authority.clock.now(),
-    });
-    sendJson(response, 200, { items: page.items.map(describeRequest), nextCursor: page.nextCursor });
-  });
+export const approvalOperations = [
+  operation({
+    id: "listApprovals",
+    method: "get",
+    path: "/v1/approvals",
+    act: "approvals.read",
+    summary: "Enrollment requests that wait, or waited, for a decision",
+    query: approvalQuery,
+    answers: { 200: listOf(approvalAnswer) },
+    async handle({ store, clock }, { query }) {
+      const page = await store.listRequests({ ...query, now: clock.now() });
+      return { status: 200, body: { items: page.items.map(describeRequest), nextCursor: page.nextCursor } };
+    },
+  }),
+  operation({
+    id: "getApproval",
+    method: "get",
+    path: "/v1/approvals/{id}",
+    act: "approvals.read",
+    summary: "One enrollment request",
+    answers: { 200: approvalAnswer },
+    problems: ["not-found"],
+    async handle({ store, clock }, { param }) {
+      const row = await store.findRequest(param("id"), clock.now());
+      if (row === null) {
+        throw new AppError(
+          "not-found",
+          `There is no enrollment request ${param("id").slice(0, 40)}; requests live for a day`,
+        );
+      }
+      return { status: 200, body: describeRequest(row) };
+    },
+  }),
+  operation({
+    id: "decideApproval",
+    method: "post",
+    path: "/v1/approvals/{id}/decision",
+    act: "approvals.decide",
+    summary: "Says yes, and who the key is to be, or no; the fingerprint must be the request's",
+    body: decisionSchema,
+    answers: { 200: approvalAnswer },
+    problems: [
+      "not-found",
+      "conflict",
+      "identity-unknown",
+      "identity-suspended",
+      "names-not-permitted",
+      "key-blocked",
+      "key-in-use",
+      "key-not-acceptable",
+      "lineage-locked",
+      "enrollment-denied",
+      "issuer-unavailable",
+    ],
+    async handle(authority, { caller, param, body }) {
+      const { request } = await decideRequest(authority, caller, param("id"), body);
+      return { status: 200, body: describeRequest(request) };
+    },
+  }),
+];
 
-  routes.get("/approvals/:id", async (request, response) => {
-    const row = await authority.store.findRequest(request.params.id, authority.clock.now());
-    if (row === null)
-      throw new AppError(
-        "not-found",
-        `There is no enrollment request ${request.params.id.slice(0, 40)}; requests live for a day`,
-      );
-    sendJson(response, 200, describeRequest(row));
-  });
-
-  routes.post("/approvals/:id/decision", needs("approver"), ...jsonBody(), async (request, response) => {
-    const { id } = request.params as { id: string };
-    const { request: decided } = await decideRequest(
-      authority,
-      contextOf(request).caller,
-      id,
-      parseBody(decisionSchema, request),
-    );
-    sendJson(response, 200, describeRequest(decided));
-  });
-
-  return routes;
-}
-
-function describeRequest(row: RequestRow): Record<string, unknown> {
+function describeRequest(row: RequestRow): AnswerOf<typeof approvalAnswer> {
   return {
     id: row.id,
     state: row.state,

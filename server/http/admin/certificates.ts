@@ -1,71 +1,169 @@
-import { Router } from "express";
 import { pemEncode } from "@newleaf/shared/pem";
 import { AppError } from "@newleaf/shared/problems";
 import { normaliseSerial } from "@newleaf/shared/serial-number";
+import { z } from "zod";
 import type { Authority } from "../../authority/authority.ts";
 import { isoTime } from "../../authority/issue.ts";
 import { chainOf } from "../../authority/issuers.ts";
 import { parseReason, releaseHold, revoke, type RevocationTarget } from "../../authority/revoke.ts";
 import type { CertificateRow } from "../../store/certificates.ts";
-import { sendJson } from "../answers.ts";
-import { jsonBody, parseBody, parseQuery } from "../body.ts";
-import { contextOf } from "../context.ts";
-import { needs } from "./needs.ts";
+import {
+  type AnswerOf,
+  certificateState,
+  count,
+  fingerprint,
+  identityId,
+  listOf,
+  nullable,
+  profileName,
+  renewalPeriod,
+  serial as serialText,
+  time,
+} from "./answer-schemas.ts";
+import { operation } from "./operation.ts";
 import { certificateQuery, readMoment, reasonSchema, revocationSchema } from "./schemas.ts";
 
-export function certificateRoutes(authority: Authority): Router {
-  const routes = Router();
-  const { store, clock } = authority;
+const certificateFields = {
+  serial: serialText,
+  identity: identityId,
+  profile: profileName,
+  state: certificateState,
+  kind: z.enum(["enrollment", "renewal", "recovery"]),
+  issuer: z.string(),
+  lineage: nullable(z.string()),
+  generation: count,
+  parent: nullable(serialText),
+  key: fingerprint,
+  fingerprint,
+  notBefore: time,
+  notAfter: time,
+  issuedAt: time,
+  renewal: renewalPeriod,
+  firstUsedAt: nullable(time),
+  supersededAt: nullable(time),
+  revokedAt: nullable(time),
+  reason: nullable(z.string()),
+};
 
-  routes.get("/certificates", async (request, response) => {
-    const { expiresBefore, ...filter } = parseQuery(certificateQuery, request);
-    const now = clock.now();
-    const page = await store.listCertificates({
-      ...filter,
-      now,
-      ...(expiresBefore === undefined ? {} : { expiresBefore: readMoment(expiresBefore, now) }),
-    });
-    sendJson(response, 200, {
-      items: page.items.map((row) => describeCertificate(row, now)),
-      nextCursor: page.nextCursor,
-    });
-  });
+export const certificateAnswer = z.strictObject(certificateFields).meta({ id: "Certificate" });
 
-  routes.get("/certificates/:serial", async (request, response) => {
-    const row = await requireCertificate(authority, request.params.serial);
-    sendJson(response, 200, {
-      ...describeCertificate(row, clock.now()),
-      certificate: pemEncode("CERTIFICATE", row.der),
-      chain: chainOf(authority.issuers, row.issuerId)
-        .map((der) => pemEncode("CERTIFICATE", der))
-        .join(""),
-    });
-  });
+const wholeCertificateAnswer = z
+  .strictObject({
+    ...certificateFields,
+    certificate: z.string().describe("PEM of the leaf"),
+    chain: z.string().describe("PEM of the intermediates"),
+  })
+  .meta({ id: "CertificateWithPem" });
 
-  routes.post("/certificates/:serial/revocation", needs("operator"), ...jsonBody(), async (request, response) => {
-    const reason = parseReason(parseBody(reasonSchema, request).reason);
-    const serial = normaliseSerial((request.params as { serial: string }).serial);
-    await revoke(authority, contextOf(request).caller, { serial }, reason);
-    sendJson(response, 200, describeCertificate(await requireCertificate(authority, serial), clock.now()));
-  });
+const revocationAnswer = z
+  .strictObject({
+    revoked: z.array(
+      z.strictObject({
+        serial: serialText,
+        identity: identityId,
+        reason: z.string(),
+        state: z.enum(["revoked", "unchanged"]),
+      }),
+    ),
+    blockedKeys: z.array(fingerprint),
+    dryRun: z.boolean(),
+  })
+  .meta({ id: "Revocation" });
 
-  routes.delete("/certificates/:serial/revocation", needs("operator"), async (request, response) => {
-    const serial = normaliseSerial((request.params as { serial: string }).serial);
-    await releaseHold(authority, contextOf(request).caller, serial);
-    sendJson(response, 200, describeCertificate(await requireCertificate(authority, serial), clock.now()));
-  });
-
-  routes.post("/revocations", needs("operator"), ...jsonBody(), async (request, response) => {
-    const { reason, dryRun, serial, lineage, identity, key } = parseBody(revocationSchema, request);
-    const target = chooseTarget({ serial, lineage, identity, key });
-    const outcome = await revoke(authority, contextOf(request).caller, target, parseReason(reason), { dryRun });
-    const { revoked, blockedKeys } = outcome;
-    const items = revoked.map(({ outcome: state, ...rest }) => ({ ...rest, state }));
-    sendJson(response, 200, { revoked: items, blockedKeys, dryRun });
-  });
-
-  return routes;
-}
+export const certificateOperations = [
+  operation({
+    id: "listCertificates",
+    method: "get",
+    path: "/v1/certificates",
+    act: "certificates.read",
+    summary: "Every certificate there is a record of",
+    query: certificateQuery,
+    answers: { 200: listOf(certificateAnswer) },
+    async handle({ store, clock }, { query }) {
+      const { expiresBefore, ...filter } = query;
+      const now = clock.now();
+      const page = await store.listCertificates({
+        ...filter,
+        now,
+        ...(expiresBefore === undefined ? {} : { expiresBefore: readMoment(expiresBefore, now) }),
+      });
+      return {
+        status: 200,
+        body: { items: page.items.map((row) => describeCertificate(row, now)), nextCursor: page.nextCursor },
+      };
+    },
+  }),
+  operation({
+    id: "getCertificate",
+    method: "get",
+    path: "/v1/certificates/{serial}",
+    act: "certificates.read",
+    summary: "One certificate, with its PEM and chain",
+    answers: { 200: wholeCertificateAnswer },
+    problems: ["serial-unknown"],
+    async handle(authority, { param }) {
+      const row = await requireCertificate(authority, param("serial"));
+      const chain = chainOf(authority.issuers, row.issuerId).map((der) => pemEncode("CERTIFICATE", der));
+      return {
+        status: 200,
+        body: {
+          ...describeCertificate(row, authority.clock.now()),
+          certificate: pemEncode("CERTIFICATE", row.der),
+          chain: chain.join(""),
+        },
+      };
+    },
+  }),
+  operation({
+    id: "revokeCertificate",
+    method: "post",
+    path: "/v1/certificates/{serial}/revocation",
+    act: "certificates.revoke",
+    summary: "Revokes or holds one certificate; the same reason again changes nothing",
+    body: reasonSchema,
+    answers: { 200: certificateAnswer },
+    problems: ["reason-invalid", "serial-unknown", "already-revoked", "conflict"],
+    async handle(authority, { caller, param, body }) {
+      const reason = parseReason(body.reason);
+      const serial = normaliseSerial(param("serial"));
+      await revoke(authority, caller, { serial }, reason);
+      const row = await requireCertificate(authority, serial);
+      return { status: 200, body: describeCertificate(row, authority.clock.now()) };
+    },
+  }),
+  operation({
+    id: "releaseCertificate",
+    method: "delete",
+    path: "/v1/certificates/{serial}/revocation",
+    act: "certificates.revoke",
+    summary: "Lifts a hold; any other revocation is final",
+    answers: { 200: certificateAnswer },
+    problems: ["serial-unknown", "conflict"],
+    async handle(authority, { caller, param }) {
+      const serial = normaliseSerial(param("serial"));
+      await releaseHold(authority, caller, serial);
+      const row = await requireCertificate(authority, serial);
+      return { status: 200, body: describeCertificate(row, authority.clock.now()) };
+    },
+  }),
+  operation({
+    id: "revoke",
+    method: "post",
+    path: "/v1/revocations",
+    act: "certificates.revoke",
+    summary: "Revokes every usable leaf of a serial, lineage, identity or key; `dryRun` only says which",
+    body: revocationSchema,
+    answers: { 200: revocationAnswer },
+    problems: ["reason-invalid", "serial-unknown", "not-found", "already-revoked", "conflict"],
+    async handle(authority, { caller, body }) {
+      const { reason, dryRun, serial, lineage, identity, key } = body;
+      const target = chooseTarget({ serial, lineage, identity, key });
+      const { revoked, blockedKeys } = await revoke(authority, caller, target, parseReason(reason), { dryRun });
+      const items = revoked.map(({ outcome: state, ...rest }) => ({ ...rest, state }));
+      return { status: 200, body: { revoked: items, blockedKeys, dryRun } };
+    },
+  }),
+];
 
 interface Targets {
   readonly serial: string | undefined;
@@ -90,7 +188,7 @@ async function requireCertificate(authority: Authority, serial: string): Promise
 }
 
 /** `expired` is derived: a revoked or held one stays so. */
-export function describeCertificate(row: CertificateRow, now: number): Record<string, unknown> {
+export function describeCertificate(row: CertificateRow, now: number): AnswerOf<typeof certificateAnswer> {
   const isRevoked = row.state === "revoked" || row.state === "held";
   return {
     serial: row.serial,

@@ -1,126 +1,148 @@
-import type { CertificateReport } from "@newleaf/shared/api";
-import { Router } from "express";
-import type { Authority } from "../../authority/authority.ts";
+import { z } from "zod";
+import type { Authority, Caller } from "../../authority/authority.ts";
 import { addIdentity, changeIdentity, removeIdentity, setSuspended } from "../../authority/identities.ts";
 import { requireIdentity } from "../../authority/inventory.ts";
 import { isoTime } from "../../authority/issue.ts";
 import { grantRecovery } from "../../authority/tokens.ts";
-import type { CertificateRow } from "../../store/certificates.ts";
-import type { IdentityRow } from "../../store/identities.ts";
-import { sendJson } from "../answers.ts";
-import { jsonBody, parseBody, parseQuery } from "../body.ts";
-import { contextOf } from "../context.ts";
-import { needs } from "./needs.ts";
+import { identityId, listOf, time } from "./answer-schemas.ts";
+import { describeIdentity, identityAnswer, identityWithWarnings } from "./identity-answer.ts";
+import type { Answer } from "./operation.ts";
+import { operation } from "./operation.ts";
 import { grantSchema, identityPatchSchema, identityQuery, identitySchema, readMoment } from "./schemas.ts";
 
-export function identityRoutes(authority: Authority): Router {
-  const routes = Router();
-  const { store, clock } = authority;
+const grantAnswer = z
+  .strictObject({ id: z.string(), identity: identityId, expiresAt: time })
+  .meta({ id: "RecoveryGrant" });
 
-  routes.get("/identities", async (request, response) => {
-    const { expiresBefore, ...filter } = parseQuery(identityQuery, request);
-    const now = clock.now();
-    const page = await store.listIdentities({
-      ...filter,
-      now,
-      ...(expiresBefore === undefined ? {} : { expiresBefore: readMoment(expiresBefore, now) }),
-    });
-    const items = await Promise.all(page.items.map((row) => describeIdentity(authority, row)));
-    sendJson(response, 200, { items, nextCursor: page.nextCursor });
-  });
+const readOperations = [
+  operation({
+    id: "listIdentities",
+    method: "get",
+    path: "/v1/identities",
+    act: "identities.read",
+    summary: "The inventory, and what each identity has issued, installed and served",
+    query: identityQuery,
+    answers: { 200: listOf(identityAnswer) },
+    async handle(authority, { query }) {
+      const { expiresBefore, ...filter } = query;
+      const now = authority.clock.now();
+      const page = await authority.store.listIdentities({
+        ...filter,
+        now,
+        ...(expiresBefore === undefined ? {} : { expiresBefore: readMoment(expiresBefore, now) }),
+      });
+      const items = await Promise.all(page.items.map((row) => describeIdentity(authority, row)));
+      return { status: 200, body: { items, nextCursor: page.nextCursor } };
+    },
+  }),
+  operation({
+    id: "getIdentity",
+    method: "get",
+    path: "/v1/identities/{id}",
+    act: "identities.read",
+    summary: "One identity",
+    answers: { 200: identityAnswer },
+    problems: ["not-found"],
+    handle: (authority, { param }) => answerWith(authority, param("id")),
+  }),
+];
 
-  routes.post("/identities", needs("operator"), ...jsonBody(), async (request, response) => {
-    const entry = parseBody(identitySchema, request);
-    const warnings = await addIdentity(authority, contextOf(request).caller, entry);
-    response.setHeader("Location", `/v1/identities/${encodeURIComponent(entry.id)}`);
-    sendJson(response, 201, {
-      ...(await describeIdentity(authority, await requireIdentity(authority, entry.id))),
-      warnings,
-    });
-  });
+const changeOperations = [
+  operation({
+    id: "addIdentity",
+    method: "post",
+    path: "/v1/identities",
+    act: "identities.write",
+    summary: "Adds an identity to the inventory",
+    body: identitySchema,
+    answers: { 201: identityWithWarnings },
+    problems: ["conflict", "key-in-use", "key-blocked"],
+    async handle(authority, { caller, body }) {
+      const warnings = await addIdentity(authority, caller, body);
+      const row = await requireIdentity(authority, body.id);
+      return {
+        status: 201,
+        body: { ...(await describeIdentity(authority, row)), warnings },
+        headers: { Location: `/v1/identities/${encodeURIComponent(body.id)}` },
+      };
+    },
+  }),
+  operation({
+    id: "changeIdentity",
+    method: "patch",
+    path: "/v1/identities/{id}",
+    act: "identities.write",
+    summary: "Changes what is given; a list given replaces the list",
+    body: identityPatchSchema,
+    answers: { 200: identityWithWarnings },
+    problems: ["not-found", "conflict", "key-in-use", "key-blocked"],
+    async handle(authority, { caller, param, body }) {
+      const id = param("id");
+      const warnings = await changeIdentity(authority, caller, id, body);
+      const row = await requireIdentity(authority, id);
+      return { status: 200, body: { ...(await describeIdentity(authority, row)), warnings } };
+    },
+  }),
+  operation({
+    id: "removeIdentity",
+    method: "delete",
+    path: "/v1/identities/{id}",
+    act: "identities.remove",
+    summary: "Revokes its usable leaves and removes it",
+    answers: { 204: null },
+    problems: ["not-found", "conflict"],
+    async handle(authority, { caller, param }) {
+      await removeIdentity(authority, caller, param("id"));
+      return { status: 204 };
+    },
+  }),
+];
 
-  routes.get("/identities/:id", async (request, response) => {
-    sendJson(response, 200, await describeIdentity(authority, await requireIdentity(authority, request.params.id)));
-  });
+const standingOperations = [
+  operation({
+    id: "suspendIdentity",
+    method: "post",
+    path: "/v1/identities/{id}/suspension",
+    act: "identities.suspend",
+    summary: "It is refused everywhere until it is resumed",
+    answers: { 200: identityAnswer },
+    problems: ["not-found", "identity-unknown"],
+    handle: (authority, { caller, param }) => suspend(authority, caller, param("id"), true),
+  }),
+  operation({
+    id: "resumeIdentity",
+    method: "delete",
+    path: "/v1/identities/{id}/suspension",
+    act: "identities.suspend",
+    summary: "Ends a suspension",
+    answers: { 200: identityAnswer },
+    problems: ["not-found", "identity-unknown"],
+    handle: (authority, { caller, param }) => suspend(authority, caller, param("id"), false),
+  }),
+  operation({
+    id: "grantRecovery",
+    method: "post",
+    path: "/v1/identities/{id}/recovery-grants",
+    act: "recovery.grant",
+    summary: "Lets an expired identity come back once, with its last key or an approved one",
+    body: grantSchema,
+    answers: { 201: grantAnswer },
+    problems: ["identity-unknown"],
+    async handle(authority, { caller, param, body }) {
+      const identity = param("id");
+      const { id, expiresAt } = await grantRecovery(authority, caller, identity, body.ttl);
+      return { status: 201, body: { id, identity, expiresAt: isoTime(expiresAt) } };
+    },
+  }),
+];
 
-  routes.patch("/identities/:id", needs("operator"), ...jsonBody(), async (request, response) => {
-    const { id } = request.params as { id: string };
-    const warnings = await changeIdentity(
-      authority,
-      contextOf(request).caller,
-      id,
-      parseBody(identityPatchSchema, request),
-    );
-    sendJson(response, 200, { ...(await describeIdentity(authority, await requireIdentity(authority, id))), warnings });
-  });
+export const identityOperations = [...readOperations, ...changeOperations, ...standingOperations];
 
-  routes.delete("/identities/:id", needs("operator"), async (request, response) => {
-    await removeIdentity(authority, contextOf(request).caller, (request.params as { id: string }).id);
-    response.status(204).end();
-  });
-
-  for (const method of ["post", "delete"] as const) {
-    routes[method]("/identities/:id/suspension", needs("operator"), async (request, response) => {
-      const { id } = request.params as { id: string };
-      await setSuspended(authority, contextOf(request).caller, id, method === "post");
-      sendJson(response, 200, await describeIdentity(authority, await requireIdentity(authority, id)));
-    });
-  }
-
-  routes.post("/identities/:id/recovery-grants", needs("operator"), ...jsonBody(), async (request, response) => {
-    const { id } = request.params as { id: string };
-    const grant = await grantRecovery(authority, contextOf(request).caller, id, parseBody(grantSchema, request).ttl);
-    sendJson(response, 201, { id: grant.id, identity: id, expiresAt: isoTime(grant.expiresAt) });
-  });
-
-  return routes;
+async function suspend(authority: Authority, caller: Caller, id: string, suspended: boolean): Promise<Answer> {
+  await setSuspended(authority, caller, id, suspended);
+  return answerWith(authority, id);
 }
 
-/** The inventory entry, and beside it what is issued, installed and served. */
-async function describeIdentity(authority: Authority, row: IdentityRow): Promise<Record<string, unknown>> {
-  const { store, clock } = authority;
-  const usable = await store.listUsable(row.id, clock.now());
-  const [inForce] = usable;
-  const report = await store.findReport(row.id);
-  const certificates = report?.report.certificates ?? [];
-  const next = certificates.map((certificate) => nextOf(certificate, usable));
-  return {
-    id: row.id,
-    profile: row.profile,
-    names: row.names,
-    keys: row.keys,
-    labels: row.labels,
-    state: row.state,
-    revision: row.revision,
-    ...(row.role === null ? {} : { role: row.role }),
-    leaf:
-      inForce === undefined
-        ? null
-        : {
-            serial: inForce.serial,
-            notAfter: isoTime(inForce.notAfter),
-            state: inForce.state,
-            fingerprint: inForce.fingerprint,
-          },
-    lineage: inForce?.lineage ?? null,
-    issued: inForce?.fingerprint ?? null,
-    nextFingerprint: next.find((fingerprint) => fingerprint !== null) ?? null,
-    installed: certificates.map(({ name, installed }, at) => ({
-      name,
-      fingerprint: installed,
-      nextFingerprint: next[at] ?? null,
-    })),
-    served: certificates.flatMap(({ name, served }) => served.map((probe) => ({ name, ...probe }))),
-    ...(report?.report.failure === undefined ? {} : { failure: report.report.failure }),
-    lastSeen: row.lastSeenAt === null ? null : isoTime(row.lastSeenAt),
-  };
-}
-
-/**
- * The leaf that the host holds and is about to install: who pins leaves has to know it before the switch. It is the host's word, so
- * it counts only as long as it is a leaf that this service issued to the identity and that is still good.
- */
-function nextOf({ installed, nextFingerprint }: CertificateReport, usable: readonly CertificateRow[]): string | null {
-  if (nextFingerprint === undefined || nextFingerprint === installed) return null;
-  return usable.some(({ fingerprint }) => fingerprint === nextFingerprint) ? nextFingerprint : null;
+async function answerWith(authority: Authority, id: string): Promise<Answer> {
+  return { status: 200, body: await describeIdentity(authority, await requireIdentity(authority, id)) };
 }

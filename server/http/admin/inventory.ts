@@ -1,26 +1,56 @@
-import { Router } from "express";
-import type { Authority } from "../../authority/authority.ts";
+import { z } from "zod";
 import { applyInventory, planInventory } from "../../authority/inventory.ts";
-import { sendJson } from "../answers.ts";
-import { jsonBody, parseBody } from "../body.ts";
-import { contextOf } from "../context.ts";
-import { needs } from "./needs.ts";
+import { count, identityId } from "./answer-schemas.ts";
+import { operation } from "./operation.ts";
 import { inventorySchema } from "./schemas.ts";
 
-export function inventoryRoutes(authority: Authority): Router {
-  const routes = Router();
+const planAnswer = z
+  .strictObject({
+    changes: z.array(
+      z.strictObject({
+        kind: z.enum(["add", "change", "remove", "unchanged"]),
+        id: identityId,
+        differences: z.array(
+          z.strictObject({
+            field: z.enum(["profile", "dns", "ip", "uri", "email", "keys", "labels"]),
+            from: z.unknown(),
+            to: z.unknown(),
+          }),
+        ),
+        liveLeaves: count.describe("usable leaves that a removal would revoke"),
+      }),
+    ),
+    warnings: z.array(z.string()),
+  })
+  .meta({ id: "InventoryPlan" });
 
-  routes.post("/inventory/plan", needs("viewer"), ...jsonBody({ large: true }), async (request, response) => {
-    sendJson(response, 200, await planInventory(authority, parseBody(inventorySchema, request)));
-  });
-
-  routes.post("/inventory/apply", needs("operator"), ...jsonBody({ large: true }), async (request, response) => {
-    sendJson(
-      response,
-      200,
-      await applyInventory(authority, contextOf(request).caller, parseBody(inventorySchema, request)),
-    );
-  });
-
-  return routes;
-}
+export const inventoryOperations = [
+  operation({
+    id: "planInventory",
+    method: "post",
+    path: "/v1/inventory/plan",
+    act: "inventory.plan",
+    summary: "What applying this inventory would change; changes nothing",
+    body: inventorySchema,
+    large: true,
+    answers: { 200: planAnswer },
+    problems: ["key-in-use"],
+    async handle(authority, { body }) {
+      return { status: 200, body: await planInventory(authority, body) };
+    },
+  }),
+  operation({
+    id: "applyInventory",
+    method: "post",
+    path: "/v1/inventory/apply",
+    act: "inventory.apply",
+    summary: "Makes the inventory so, all of it or nothing",
+    body: inventorySchema,
+    large: true,
+    answers: { 200: planAnswer },
+    problems: ["conflict", "key-in-use", "key-blocked"],
+    async handle(authority, { caller, body }) {
+      return { status: 200, body: await applyInventory(authority, caller, body) };
+    },
+  }),
+];

@@ -1,5 +1,23 @@
-/** Every operation of the admin API. */
+/** Every operation of the admin API. Nothing else is mounted on the admin listener. */
+import { approvalOperations } from "./approvals.ts";
+import { auditOperations } from "./audit.ts";
+import { certificateOperations } from "./certificates.ts";
+import { identityOperations } from "./identities.ts";
+import { inventoryOperations } from "./inventory.ts";
+import { issuerOperations } from "./issuers.ts";
+import { lineageOperations } from "./lineages.ts";
 import type { Operation } from "./operation.ts";
+import { statusOperations } from "./status.ts";
 import { tokenOperations } from "./tokens.ts";
 
-export const operations: readonly Operation[] = [...tokenOperations];
+export const operations: readonly Operation[] = [
+  ...identityOperations,
+  ...inventoryOperations,
+  ...tokenOperations,
+  ...approvalOperations,
+  ...certificateOperations,
+  ...lineageOperations,
+  ...issuerOperations,
+  ...auditOperations,
+  ...statusOperations,
+];

@@ -7,16 +7,8 @@ import { requireJson } from "../body.ts";
 import { beginRequest, contextOf, leafOf } from "../context.ts";
 import { closeRefused, gate } from "../gate.ts";
 import { noRoute, problemHandler } from "../problem.ts";
-import { approvalRoutes } from "./approvals.ts";
-import { auditRoutes } from "./audit.ts";
-import { certificateRoutes } from "./certificates.ts";
-import { identityRoutes } from "./identities.ts";
-import { inventoryRoutes } from "./inventory.ts";
-import { issuerRoutes } from "./issuers.ts";
-import { lineageRoutes } from "./lineages.ts";
 import { mountOperations } from "./operation.ts";
 import { operations } from "./operations.ts";
-import { statusRoutes } from "./status.ts";
 
 export function adminApp(authority: Authority): Express {
   const app = express()
@@ -29,14 +21,6 @@ export function adminApp(authority: Authority): Express {
   app.use(operatorsOnly(authority));
   app.use(refuseOtherSites, requireJson);
   app.use(mountOperations(authority, operations));
-  app.use("/v1", identityRoutes(authority));
-  app.use("/v1", inventoryRoutes(authority));
-  app.use("/v1", approvalRoutes(authority));
-  app.use("/v1", certificateRoutes(authority));
-  app.use("/v1", lineageRoutes(authority));
-  app.use("/v1", issuerRoutes(authority));
-  app.use("/v1", auditRoutes(authority));
-  app.use("/v1", statusRoutes(authority));
   app.use(noRoute);
   app.use(closeRefused(authority), problemHandler(authority));
   return app;
