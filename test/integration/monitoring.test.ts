@@ -1,5 +1,6 @@
 /** A real Prometheus beside a service, an agent and nginx: the rules load, and every query of the dashboard finds something. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -19,7 +20,7 @@ const deploy = join(import.meta.dirname, "../../deploy/prometheus");
 
 test(
   "every query of the dashboard returns data, and the rules load and are quiet where all is well",
-  { skip: needs("prometheus", "nginx"), timeout: 90_000 },
+  { skip: needs("prometheus", "promtool", "nginx"), timeout: 90_000 },
   async () => {
     await using service = await startService();
     const token = await addGateway(service, serverName);
@@ -63,6 +64,12 @@ test(
       for (const { panel, expr } of dashboardQueries())
         if ((await query(expr)).length === 0) empty.push(`${panel}: ${expr}`);
       assert.deepEqual(empty, []);
+
+      for (const port of [opsPort, metricsPort]) {
+        const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+        const said = execFileSync(findProgram("promtool") ?? "promtool", ["check", "metrics"], { input: text });
+        assert.equal(said.toString(), "");
+      }
 
       const rules = (await (await fetch(`${prometheus.url}/api/v1/rules`)).json()) as {
         data: { groups: readonly { rules: readonly { name: string; health: string }[] }[] };
