@@ -1,7 +1,6 @@
 import { AppError } from "@newleaf/shared/problems";
 import type {
   CertificateCounts,
-  CertificateFilter,
   CertificateRow,
   CertificateStore,
   InForce,
@@ -9,18 +8,17 @@ import type {
   IssuanceRecord,
   NewCertificate,
   PresentedLeaf,
-  StoredCertificateState,
 } from "../certificates.ts";
 import type { CrlRecord } from "../issuers.ts";
 import type { RevocationRecord } from "../revocations.ts";
 import { StaleBasis } from "../store.ts";
+import { readCertificatePage } from "./certificate-list.ts";
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
 import { spender } from "./enrollments.ts";
 import { inForce } from "./in-force.ts";
 import { crlWriter } from "./issuers.ts";
 import { keyBinder } from "./keys.ts";
-import { containing, type Filter, filterBy, newFilter, readPage } from "./pages.ts";
 import { revocationWriter } from "./revocations.ts";
 
 type Reads = Omit<CertificateStore, "recordIssuance" | "promote">;
@@ -87,25 +85,7 @@ function lists(
     listLineageCertificates: async (lineage) => ofLineage.all(lineage),
     listUsable: async (identity, now) => usable.all(identity, now),
     listInForce: async (limit) => urgent.all(limit),
-    async listCertificates(request) {
-      const byExpiry = request.expiresBefore !== undefined;
-      const page = readPage<CertificateRow & { readonly no: number }>(
-        database,
-        {
-          select: `SELECT ${columns}, c.no FROM certificates c`,
-          filter: certificateFilter(request),
-          order: byExpiry
-            ? [
-                { column: "c.not_after", type: "integer", direction: "ASC" },
-                { column: "c.no", type: "integer", direction: "ASC" },
-              ]
-            : [{ column: "c.no", type: "integer", direction: "DESC" }],
-          positionOf: (row) => (byExpiry ? [row.notAfter, row.no] : [row.no]),
-        },
-        request,
-      );
-      return { items: page.items.map(({ no: _no, ...row }) => row), nextCursor: page.nextCursor };
-    },
+    listCertificates: async (request) => readCertificatePage(database, request, columns),
   };
 }
 
@@ -159,50 +139,6 @@ function withExpired(
   }
   for (const [profile, count] of expired) result.push({ state: "expired", profile, count });
   return result;
-}
-
-/** Written out, since a parameter could not show that an index over some states is of use. */
-const stateIs: Readonly<Record<StoredCertificateState, string>> = {
-  pending: "c.state = 'pending'",
-  current: "c.state = 'current'",
-  superseded: "c.state = 'superseded'",
-  replaced: "c.state = 'replaced'",
-  held: "c.state = 'held'",
-  revoked: "c.state = 'revoked'",
-};
-
-function certificateFilter(request: CertificateFilter): Filter {
-  const filter = newFilter();
-  filterBy(filter, "c.identity = ?", request.identity);
-  filterBy(filter, "c.profile = ?", request.profile);
-  filterBy(filter, "c.lineage = ?", request.lineage);
-  // A key stands under one identity, whose index narrows the search.
-  filterBy(
-    filter,
-    "c.identity = (SELECT identity FROM keys WHERE fingerprint = ?) AND c.key_fingerprint = ?",
-    request.key,
-    request.key,
-  );
-  filterBy(filter, `${inForce} AND c.not_after < ?`, request.expiresBefore);
-  if (request.state === "expired") {
-    filterBy(filter, "c.state IN ('pending', 'current', 'superseded') AND c.not_after < ?", request.now);
-  } else if (request.state !== undefined) {
-    filterBy(filter, stateIs[request.state]);
-    if (["pending", "current", "superseded"].includes(request.state)) {
-      filterBy(filter, "c.not_after >= ?", request.now);
-    }
-  }
-  if (request.q !== undefined) {
-    const serial = request.q.toLowerCase();
-    filterBy(
-      filter,
-      String.raw`(c.identity IN (SELECT id FROM identities WHERE id LIKE ? ESCAPE '\') OR (c.serial >= ? AND c.serial < ?))`,
-      containing(request.q),
-      serial,
-      `${serial}g`,
-    );
-  }
-  return filter;
 }
 
 export function certificateWrites(context: WriteContext): Pick<Writes, "recordIssuance" | "promote"> {

@@ -1,41 +1,35 @@
 import { AppError } from "@newleaf/shared/problems";
-import type {
-  IdentityEntry,
-  IdentityFilter,
-  IdentityRow,
-  IdentityStore,
-  InventoryChange,
-  Names,
-  Role,
-} from "../identities.ts";
+import type { IdentityEntry, IdentityRow, IdentityStore, InventoryChange, Names, Role } from "../identities.ts";
 import { StaleBasis } from "../store.ts";
 import { adminGuard } from "./admins.ts";
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
-import { inForce } from "./in-force.ts";
+import { readIdentityPage } from "./identity-list.ts";
 import { approverOf, keyApproval, keyReads } from "./keys.ts";
-import { containing, type Filter, filterBy, mapPage, newFilter, readPage } from "./pages.ts";
+import { mapPage } from "./pages.ts";
 
-interface StoredIdentity extends Omit<IdentityRow, "names" | "labels" | "keys"> {
+interface StoredIdentity extends Omit<IdentityRow, "names" | "labels" | "keys" | "owner" | "notes"> {
   /** JSON texts. */
   readonly names: string;
   readonly labels: string;
   readonly keys: string;
+  readonly owner: string | null;
+  readonly notes: string | null;
 }
 
 const kinds = ["dns", "ip", "uri", "email"] as const;
 
-const select = `SELECT i.id, i.profile, i.state, i.revision, i.role, i.created_at AS createdAt, i.updated_at AS updatedAt,
-    i.names, i.labels, s.last_seen_at AS lastSeenAt,
+const columns = `i.id, i.profile, i.state, i.revision, i.role, i.created_at AS createdAt, i.updated_at AS updatedAt,
+    i.names, i.labels, i.owner, i.notes, s.last_seen_at AS lastSeenAt,
     (SELECT json_group_array(fingerprint) FROM
-       (SELECT fingerprint FROM keys WHERE identity = i.id AND position IS NOT NULL ORDER BY position)) AS keys
-  FROM identities i LEFT JOIN sightings s ON s.identity = i.id`;
+       (SELECT fingerprint FROM keys WHERE identity = i.id AND position IS NOT NULL ORDER BY position)) AS keys`;
+const tables = (on: string) => `identities i${on} LEFT JOIN sightings s ON s.identity = i.id`;
 
 export function identityReads(
   database: Connection,
 ): Pick<IdentityStore, "findIdentity" | "listIdentities" | "findKey" | "listKeys" | "findNameSharers"> {
   const { findKey, listKeys } = keyReads(database);
-  const byId = prepare<[string], StoredIdentity>(database, `${select} WHERE i.id = ?`);
+  const byId = prepare<[string], StoredIdentity>(database, `SELECT ${columns} FROM ${tables("")} WHERE i.id = ?`);
   const sharers = prepare<[string, string, string], { identity: string; name: string }>(
     database,
     `SELECT n.identity, n.name FROM identity_names n JOIN identities i ON i.id = n.identity
@@ -49,17 +43,8 @@ export function identityReads(
       return row === undefined ? null : toIdentity(row);
     },
     async listIdentities(request) {
-      const page = readPage<StoredIdentity>(
-        database,
-        {
-          select,
-          filter: identityFilter(request),
-          order: [{ column: "i.id", type: "text", direction: "ASC" }],
-          positionOf: (row) => [row.id],
-        },
-        request,
-      );
-      return mapPage(page, toIdentity);
+      const shape = { columns, join: tables(" ON i.id = found.key") };
+      return mapPage(readIdentityPage<StoredIdentity>(database, request, shape), toIdentity);
     },
     async findNameSharers(id, names) {
       return kinds.flatMap((kind) => names[kind].flatMap((name) => sharers.all(name, kind, id)));
@@ -124,14 +109,15 @@ export function identityAdder(database: Connection): (entry: IdentityEntry, role
 function entryApplier(database: Connection): (change: InventoryChange, at: number) => void {
   const add = prepare(
     database,
-    `INSERT INTO identities (id, profile, state, revision, role, created_at, updated_at, names, labels)
-     VALUES (?, ?, 'active', 1, ?, ?, ?, ?, ?)
+    `INSERT INTO identities (id, profile, state, revision, role, created_at, updated_at, names, labels, owner, notes, search)
+     VALUES (?, ?, 'active', 1, ?, ?, ?, ?, ?, ?, ?, ?)
      ON CONFLICT (id) DO UPDATE SET profile = excluded.profile, state = 'active', revision = revision + 1, role = excluded.role,
-       updated_at = excluded.updated_at, names = excluded.names, labels = excluded.labels WHERE state = 'removed'`,
+       updated_at = excluded.updated_at, names = excluded.names, labels = excluded.labels, owner = excluded.owner,
+       notes = excluded.notes, search = excluded.search WHERE state = 'removed'`,
   );
   const change = prepare(
     database,
-    `UPDATE identities SET profile = ?, revision = revision + 1, updated_at = ?, names = ?, labels = ?
+    `UPDATE identities SET profile = ?, revision = revision + 1, updated_at = ?, names = ?, labels = ?, owner = ?, notes = ?, search = ?
      WHERE id = ? AND revision = ? AND state <> 'removed'`,
   );
   const remove = prepare(
@@ -154,9 +140,13 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
   );
   const dropNames = prepare(database, "DELETE FROM identity_names WHERE identity = ?");
   const addName = prepare(database, "INSERT INTO identity_names (identity, kind, name) VALUES (?, ?, ?)");
-  const indexNames = (id: string, names: Names) => {
+  const dropLabels = prepare(database, "DELETE FROM identity_labels WHERE identity = ?");
+  const addLabel = prepare(database, "INSERT INTO identity_labels (key, value, identity) VALUES (?, ?, ?)");
+  const index = ({ id, names, labels }: IdentityEntry) => {
     dropNames.run(id);
     for (const kind of kinds) for (const name of names[kind]) addName.run(id, kind, name);
+    dropLabels.run(id);
+    for (const [key, value] of Object.entries(labels)) addLabel.run(key, value, id);
   };
   const requireAdminLeft = adminGuard(database);
   return (step, at) => {
@@ -173,55 +163,34 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
     const { entry } = step;
     const { dns, ip, uri, email } = entry.names;
     const names = JSON.stringify({ dns, ip, uri, email });
-    const labels = JSON.stringify(entry.labels);
+    const words = [names, JSON.stringify(entry.labels), entry.owner ?? null, entry.notes ?? null, searchText(entry)];
     if (step.kind === "add") {
-      if (add.run(entry.id, entry.profile, step.role ?? null, at, at, names, labels).changes !== 1) {
+      if (add.run(entry.id, entry.profile, step.role ?? null, at, at, ...words).changes !== 1) {
         throw new AppError("conflict", `There is an identity ${entry.id} already; change it instead.`);
       }
-    } else if (change.run(entry.profile, at, names, labels, entry.id, step.basisRevision).changes !== 1) {
+    } else if (change.run(entry.profile, at, ...words, entry.id, step.basisRevision).changes !== 1) {
       throw moved(entry.id);
     }
-    indexNames(entry.id, entry.names);
+    index(entry);
   };
 }
 
-function identityFilter(request: IdentityFilter): Filter {
-  const filter = newFilter();
-  if (request.state === undefined) filterBy(filter, "i.state <> 'removed'");
-  filterBy(filter, "i.state = ?", request.state);
-  if (request.profile === undefined) filterBy(filter, "i.profile <> 'service'");
-  filterBy(filter, "i.profile = ?", request.profile);
-  if (request.label !== undefined) {
-    const [key = "", ...value] = request.label.split("=");
-    if (value.length === 0) filterBy(filter, "EXISTS (SELECT 1 FROM json_each(i.labels) WHERE key = ?)", key);
-    else {
-      filterBy(filter, "EXISTS (SELECT 1 FROM json_each(i.labels) WHERE key = ? AND value = ?)", key, value.join("="));
-    }
-  }
-  filterBy(
-    filter,
-    `i.id IN (SELECT c.identity FROM certificates c WHERE ${inForce} AND c.not_after < ?)`,
-    request.expiresBefore,
-  );
-  if (request.q !== undefined) {
-    const pattern = containing(request.q);
-    filterBy(
-      filter,
-      String.raw`(i.id LIKE ? ESCAPE '\' OR i.id IN (SELECT identity FROM identity_names WHERE name LIKE ? ESCAPE '\'))`,
-      pattern,
-      pattern,
-    );
-  }
-  return filter;
+/** What `q` finds it by, one a line. */
+function searchText({ id, names, labels, owner }: IdentityEntry): string {
+  const pairs = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
+  const lines = [id, ...kinds.flatMap((kind) => names[kind]), ...pairs, ...(owner === undefined ? [] : [owner])];
+  return lines.join("\n").toLowerCase();
 }
 
 function moved(id: string): StaleBasis {
   return new StaleBasis(`Identity ${id} changed after the decision.`);
 }
 
-function toIdentity(row: StoredIdentity): IdentityRow {
+function toIdentity({ owner, notes, ...row }: StoredIdentity): IdentityRow {
   return {
     ...row,
+    ...(owner === null ? {} : { owner }),
+    ...(notes === null ? {} : { notes }),
     names: JSON.parse(row.names) as Names,
     labels: JSON.parse(row.labels) as Record<string, string>,
     keys: JSON.parse(row.keys) as string[],

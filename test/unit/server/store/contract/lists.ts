@@ -81,7 +81,11 @@ export function listContract(open: OpenStore): void {
     it("tells expired from the clock; a revoked one stays revoked", async () => {
       const now = f.t0 + 40 * f.day;
       assert.deepEqual(await list({ state: "expired", now: short.notAfter }), [own.serial]);
-      assert.deepEqual(await list({ state: "expired", now }), serials([own, short, third, second, first]));
+      const lastEndedFirst = serials([third, second, first, short, own]);
+      assert.deepEqual(await list({ state: "expired", now }), lastEndedFirst);
+      assert.deepEqual(await list({ state: "expired", now, sort: "notAfter" }), [
+        ...serials([own, short, first, second, third]),
+      ]);
       assert.deepEqual(await list({ state: "current", now }), []);
       assert.equal((await list({ state: "revoked", now })).length, 1);
     });
