@@ -104,6 +104,7 @@ export const identityQuery = z.strictObject({
   label: text(520).exactOptional(),
   expiresBefore: moment.exactOptional(),
   q: text(256).exactOptional(),
+  sort: z.enum(["id", "-id", "notAfter", "-notAfter", "lastSeen", "-lastSeen"]).exactOptional(),
 });
 
 export const certificateQuery = z.strictObject({
@@ -114,7 +115,9 @@ export const certificateQuery = z.strictObject({
   expiresBefore: moment.exactOptional(),
   lineage: text(64).exactOptional(),
   key: text(80).exactOptional(),
+  label: text(520).exactOptional(),
   q: text(256).exactOptional(),
+  sort: z.enum(["notAfter", "-notAfter", "issuedAt", "-issuedAt", "serial", "-serial"]).exactOptional(),
 });
 
 export const lineageQuery = z.strictObject({
