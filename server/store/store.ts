@@ -10,10 +10,12 @@ import type { CertificateStore } from "./certificates.ts";
 import type { EnrollmentStore } from "./enrollments.ts";
 import type { IdentityStore } from "./identities.ts";
 import type { IssuerStore } from "./issuers.ts";
+import type { JournalStore } from "./journal.ts";
 import type { LineageStore } from "./lineages.ts";
 import type { OperatorStore } from "./operators.ts";
 import type { ReportStore } from "./reports.ts";
 import type { RestoreStore } from "./restores.ts";
+import type { RetentionStore } from "./retention.ts";
 import type { RevocationStore } from "./revocations.ts";
 
 export interface Store
@@ -23,13 +25,15 @@ export interface Store
     EnrollmentStore,
     IdentityStore,
     IssuerStore,
+    JournalStore,
     LineageStore,
     OperatorStore,
     ReportStore,
     RestoreStore,
+    RetentionStore,
     RevocationStore,
     AsyncDisposable {
-  /** Commits an empty write: proves that the store can. Rejects when it cannot. */
+  /** Commits an empty write, and tries the journal: proves that the store can. Rejects when it cannot. */
   ping(): Promise<void>;
 }
 

@@ -1,5 +1,6 @@
 import { AppError, isProblemCode } from "@newleaf/shared/problems";
 import { StaleBasis } from "../store.ts";
+import { batchJournal, withoutJournal } from "./batch-journal.ts";
 import type { Command, WriteContext, Writes } from "./commands.ts";
 import { prepare } from "./database.ts";
 
@@ -15,18 +16,21 @@ export interface WireError {
 export interface BatchOutcome {
   readonly values: (readonly [number, unknown])[];
   readonly failures: (readonly [number, WireError])[];
-  /** How long COMMIT took, fsync included. */
+  /** How long COMMIT took, the journal and every fsync included. */
   readonly seconds: number;
 }
 
 /**
  * Runs commands in one transaction, in order, each in a savepoint of its own: one that throws undoes only itself. When it returns,
- * everything that did not fail is durable. The order must not change: nothing is reported done before COMMIT has returned.
+ * everything that did not fail is durable. The order must not change: nothing is committed before the journal has it, and nothing is
+ * reported done before COMMIT has returned.
  *
- * @throws what SQLite threw when the transaction as a whole could not be (disk full, I/O error); then nothing of it was written
+ * @throws what SQLite threw when the transaction as a whole could not be (disk full, I/O error), JournalFault when the journal could
+ * not be written; then nothing of it was
  */
 export function batchRunner(context: WriteContext, writes: Writes): (commands: readonly Command[]) => BatchOutcome {
   const { database, audit } = context;
+  const journal = context.journal === null ? withoutJournal(context) : batchJournal(context, context.journal);
   const begin = prepare(database, "BEGIN IMMEDIATE");
   const commit = prepare(database, "COMMIT");
   const rollback = prepare(database, "ROLLBACK");
@@ -54,12 +58,16 @@ export function batchRunner(context: WriteContext, writes: Writes): (commands: r
   return (commands) => {
     const values: (readonly [number, unknown])[] = [];
     const failures: (readonly [number, WireError])[] = [];
+    const spelled: string[] = [];
+    let undoLine: (() => void) | null = null;
     try {
       begin.run();
       audit.begin();
       for (const [index, command] of commands.entries()) {
         try {
+          const text = journal.spell(command);
           const value = runOne(command);
+          if (text !== null) spelled.push(text);
           if (value !== undefined) values.push([index, value]);
         } catch (error) {
           if (error instanceof TransactionLost) throw error.cause;
@@ -67,10 +75,12 @@ export function batchRunner(context: WriteContext, writes: Writes): (commands: r
         }
       }
       const started = process.hrtime.bigint();
+      undoLine = journal.seal(spelled, audit.tail());
       commit.run();
       return { values, failures, seconds: Number(process.hrtime.bigint() - started) / 1e9 };
     } catch (error) {
       if (database.inTransaction) rollback.run();
+      undoLine?.();
       throw error;
     }
   };
@@ -106,7 +116,8 @@ class TransactionLost extends Error {
   }
 }
 
-function perform(writes: Writes, [name, given]: Command): unknown {
+/** Runs one command, in the transaction that is open. */
+export function perform(writes: Writes, [name, given]: Command): unknown {
   // Each name's arguments are its own method's (see `Command`); the union of the pairs is what TypeScript cannot follow.
   return (writes[name] as (...given: readonly unknown[]) => unknown)(...given);
 }

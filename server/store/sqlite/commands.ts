@@ -1,5 +1,7 @@
+import type { JournalAppender } from "../journal/appender.ts";
 import type { Store } from "../store.ts";
-import { type AuditChain, auditChain } from "./audit.ts";
+import { type AuditChain, auditChain, auditWrites } from "./audit.ts";
+import { journalWrites } from "./batch-journal.ts";
 import { certificateWrites } from "./certificates.ts";
 import { type Connection, prepare } from "./database.ts";
 import { enrollmentWrites } from "./enrollments.ts";
@@ -9,6 +11,7 @@ import { lineageWrites } from "./lineages.ts";
 import { operatorWrites } from "./operators.ts";
 import { reportWrites } from "./reports.ts";
 import { restoreWrites } from "./restores.ts";
+import { retentionWrites } from "./retention.ts";
 import { revocationWrites } from "./revocations.ts";
 import { unvouchedWrites } from "./unvouched.ts";
 
@@ -20,8 +23,12 @@ export const writeNames = [
   "changeInventory",
   "createGrant",
   "createToken",
+  "cutJournal",
   "denyRequest",
+  "endRetention",
+  "forgetExpired",
   "found",
+  "importCrl",
   "lockLineage",
   "noteUnvouched",
   "openRequest",
@@ -29,6 +36,7 @@ export const writeNames = [
   "promote",
   "rearmKeys",
   "recordAudit",
+  "recordCheckpoint",
   "recordCrl",
   "recordIssuance",
   "recordReport",
@@ -37,6 +45,7 @@ export const writeNames = [
   "releaseHold",
   "releaseLineage",
   "revoke",
+  "revokeIssuer",
   "revokeToken",
   "revokeUnvouched",
   "setIdentityState",
@@ -55,20 +64,24 @@ export type Writes = {
 export interface WriteContext {
   readonly database: Connection;
   readonly audit: AuditChain;
+  /** Null: the service keeps none, or this is a replay. */
+  readonly journal: JournalAppender | null;
 }
 
 /** One command on its way to the writer. */
 export type Command = { readonly [Name in WriteName]: readonly [Name, Parameters<Writes[Name]>] }[WriteName];
 
-export function writeContext(database: Connection): WriteContext {
-  return { database, audit: auditChain(database) };
+export function writeContext(database: Connection, journal: JournalAppender | null = null): WriteContext {
+  return { database, audit: auditChain(database), journal };
 }
 
 export function storeWrites(context: WriteContext): Writes {
+  const { cutJournal, probe } = journalWrites(context);
   const beat = prepare(context.database, "UPDATE heartbeat SET beats = beats + 1");
   const certificates = certificateWrites(context);
   const revocations = revocationWrites(context);
   return {
+    ...auditWrites(context),
     ...certificates,
     ...enrollmentWrites(context),
     ...identityWrites(context),
@@ -77,12 +90,12 @@ export function storeWrites(context: WriteContext): Writes {
     ...operatorWrites(context),
     ...reportWrites(context),
     ...restoreWrites(context),
+    ...retentionWrites(context),
     ...revocations,
     ...unvouchedWrites(context, { ...certificates, ...revocations }),
-    recordAudit(entries) {
-      context.audit.append(entries);
-    },
+    cutJournal,
     ping() {
+      probe();
       beat.run();
     },
   };

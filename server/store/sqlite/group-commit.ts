@@ -4,7 +4,7 @@ import { fromWireError } from "./batch.ts";
 import type { CheckpointerReply } from "./checkpointer.ts";
 import type { Command } from "./commands.ts";
 import type { CheckpointResult } from "./database.ts";
-import type { WriterMessage, WriterReply } from "./writer.ts";
+import type { WriterData, WriterMessage, WriterReply } from "./writer.ts";
 
 /** One durable commit. */
 export interface CommitObservation {
@@ -46,10 +46,12 @@ const longLogPages = 4000;
  * the thread dies, everything waiting and every later command is rejected.
  */
 export async function startGroupCommit(
-  path: string,
+  data: WriterData,
   onCommit: (observation: CommitObservation) => void,
+  onJournal: (failure: string | null) => void,
 ): Promise<GroupCommit> {
-  const worker = startThread("writer", path);
+  const { path } = data;
+  const worker = startThread("writer", data);
   const waiting: Waiting[] = [];
   let collected: Collected[] = [];
   let isFlushDue = false;
@@ -93,6 +95,7 @@ export async function startGroupCommit(
   });
   await ready(worker, exited, () => ended);
   worker.on("message", (reply: Exclude<WriterReply, "ready">) => {
+    onJournal(reply.journalFailure);
     settle(reply, waiting.splice(0, reply.commands));
     if (collected.length > 0) flushSoon();
     if ("failed" in reply) return;
@@ -150,7 +153,7 @@ function checkpointsOffTheCommitPath(path: string, finish: () => void) {
   let running = false;
   const exits: Promise<void>[] = [];
   const start = (): Worker => {
-    const started = startThread("checkpointer", path);
+    const started = startThread("checkpointer", { path, journal: null });
     // Without it the log grows, and nothing else is wrong: the next observation starts another.
     const gone = () => {
       if (thread === started) thread = null;
@@ -187,12 +190,12 @@ function checkpointsOffTheCommitPath(path: string, finish: () => void) {
   };
 }
 
-function startThread(name: "writer" | "checkpointer", path: string): Worker {
+function startThread(name: "writer" | "checkpointer", data: WriterData): Worker {
   const url = new URL(`./${name}${extname(import.meta.filename)}`, import.meta.url);
   // A small young generation: these threads hold nothing for long, and the default would add tens of megabytes under load.
   return new Worker(url, {
     name: `newleaf-${name}`,
-    workerData: { path },
+    workerData: data,
     resourceLimits: { maxYoungGenerationSizeMb: 8 },
   });
 }

@@ -1,4 +1,4 @@
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { createFileExclusively } from "@newleaf/shared/durable-file";
 import { AppError } from "@newleaf/shared/problems";
 import Database from "better-sqlite3";
@@ -9,38 +9,53 @@ import Database from "better-sqlite3";
  * @throws AppError conflict when another process has it, issuer-unavailable when the disk does not let it be taken
  */
 export async function lockDatabase(path: string): Promise<Disposable> {
-  const file = `${resolve(path)}.lock`;
+  return lockFile(
+    `${resolve(path)}.lock`,
+    "The database",
+    `Another process has the database ${path} open; stop it first (run.json beside it names its pid)`,
+  );
+}
+
+/**
+ * One service at a time on a journal, also from another host where the file system knows locks (NFS 4 does, and lets go of those of a dead host).
+ * @throws AppError conflict when another process has it, issuer-unavailable when the disk does not let it be taken
+ */
+export async function lockJournal(directory: string): Promise<Disposable> {
+  return lockFile(
+    join(directory, "journal.lock"),
+    "The journal",
+    `Another process writes to the journal in ${directory}, on this host or another; each service has a directory of its own, and a restored copy waits until the old service has stopped`,
+  );
+}
+
+async function lockFile(file: string, what: string, taken: string): Promise<Disposable> {
   await createFileExclusively(file, "", { mode: 0o600 }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "EEXIST") throw unusable(file, error);
+    if (error.code !== "EEXIST") throw unusable(what, file, error);
   });
-  const lock = open(file);
+  const lock = open(what, file);
   try {
     lock.exec("BEGIN EXCLUSIVE");
   } catch (cause) {
     lock.close();
-    if ((cause as { readonly code?: unknown }).code !== "SQLITE_BUSY") throw unusable(file, cause);
-    throw new AppError(
-      "conflict",
-      `Another process has the database ${path} open; stop it first (run.json beside it names its pid)`,
-      { cause },
-    );
+    if ((cause as { readonly code?: unknown }).code !== "SQLITE_BUSY") throw unusable(what, file, cause);
+    throw new AppError("conflict", taken, { cause });
   }
   return { [Symbol.dispose]: () => void lock.close() };
 }
 
-function open(file: string): Database.Database {
+function open(what: string, file: string): Database.Database {
   try {
     return new Database(file, { fileMustExist: true, timeout: 0 });
   } catch (cause) {
-    throw unusable(file, cause);
+    throw unusable(what, file, cause);
   }
 }
 
-function unusable(file: string, cause: unknown): AppError {
+function unusable(what: string, file: string, cause: unknown): AppError {
   const why = cause instanceof Error ? cause.message : String(cause);
   return new AppError(
     "issuer-unavailable",
-    `The database cannot be used: ${file}: ${why}. Is the disk full, or the directory not writable for this user?`,
+    `${what} cannot be used: ${file}: ${why}. Is the disk full, or the directory not writable for this user?`,
     { cause },
   );
 }

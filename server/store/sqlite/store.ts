@@ -1,4 +1,6 @@
 import type { IssuanceRecord } from "../certificates.ts";
+import type { JournalEvent, JournalStatus } from "../journal.ts";
+import { journalSize } from "../journal/segments.ts";
 import type { Store } from "../store.ts";
 import { auditReads } from "./audit.ts";
 import { certificateReads } from "./certificates.ts";
@@ -9,11 +11,14 @@ import { enrollmentReads } from "./enrollments.ts";
 import { type CommitObservation, type GroupCommit, startGroupCommit } from "./group-commit.ts";
 import { identityReads } from "./identities.ts";
 import { issuerReads } from "./issuers.ts";
+import { journalPositions } from "./journal-position.ts";
 import { lineageReads } from "./lineages.ts";
 import { type Migration, migrate, readMigrations } from "./migrations.ts";
+import { openJournal } from "./open-journal.ts";
 import { operatorReads } from "./operators.ts";
 import { reportReads } from "./reports.ts";
 import { restoreReads } from "./restores.ts";
+import { retentionReads } from "./retention.ts";
 import { revocationReads } from "./revocations.ts";
 import { unvouchedReads } from "./unvouched.ts";
 
@@ -24,6 +29,12 @@ export interface SqliteStoreOptions {
   readonly create?: boolean;
   /** Called after each durable commit. */
   readonly onCommit?: (observation: CommitObservation) => void;
+  /**
+   * Directory of the journal that each write goes to before it is committed; null or absent: none. A database that has one and is written
+   * to without it notes so, and at the next start with it the journal begins anew.
+   */
+  readonly journal?: string | null;
+  readonly onJournal?: (event: JournalEvent) => void;
   /** The schema's steps; those shipped with the service unless given. */
   readonly migrations?: readonly Migration[];
 }
@@ -32,27 +43,59 @@ export interface SqliteStoreOptions {
  * The store on SQLite: reads on this thread over a connection that cannot write, writes as commands to one writer thread that
  * commits in groups. Brings the schema up to date first. Dispose of it to finish what was begun and let the threads end.
  *
- * @throws Error when the file is missing, not Newleaf's, made by a newer version, or cannot be opened
+ * @throws Error when the file is missing, not Newleaf's, made by a newer version, or cannot be opened; AppError conflict when the journal
+ * does not fit the database, issuer-unavailable when it cannot be used
  */
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<Store> {
-  const { path } = options;
+  const { path, onCommit = () => {}, onJournal = () => {} } = options;
   await ensureDatabaseFile(path, options.create === true);
   migrateFile(path, options.migrations ?? readMigrations());
-  const writer = await startGroupCommit(path, options.onCommit ?? (() => {}));
+  await using stack = new AsyncDisposableStack();
+  const directory = options.journal ?? null;
+  const journal = directory === null ? null : stack.use(await openJournal(path, directory, onJournal));
+  const watch = journalWatch(onJournal);
+  const writer = stack.use(await startGroupCommit({ path, journal: journal?.point ?? null }, onCommit, watch.observe));
+  // The last connection to close moves the whole log into the file and removes it; one that cannot write could not.
+  const reader = stack.adopt(openForReading(path), (connection) => void connection.close());
+  const open = stack.move();
+  return {
+    ...storeReads(reader),
+    ...storeWriters(writer),
+    journalStatus: async () => (directory === null ? null : statusOf(reader, directory, watch.failure())),
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  };
+}
+
+/** Says once that the journal cannot be written, and once that it can again. */
+function journalWatch(onJournal: (event: JournalEvent) => void) {
+  let failure: string | null = null;
+  return {
+    observe(now: string | null): void {
+      const before = failure;
+      failure = now;
+      if (now !== null && before === null) onJournal({ kind: "failing", failure: now });
+      if (now === null && before !== null) onJournal({ kind: "recovered" });
+    },
+    failure: () => failure,
+  };
+}
+
+/** The writer's view of the directory, and what can be seen of it from here. */
+function statusOf(reader: Connection, directory: string, failure: string | null): JournalStatus | null {
+  const row = journalPositions(reader).read();
+  if (row === null) return null;
+  const position = { journal: row.journal, n: row.n, hash: row.hash };
+  const status = { directory, position, base: row.base };
   try {
-    const reader = openForReading(path);
-    return {
-      ...storeReads(reader),
-      ...storeWriters(writer),
-      async [Symbol.asyncDispose]() {
-        // The last connection to close moves the whole log into the file and removes it; one that cannot write could not.
-        reader.close();
-        await writer[Symbol.asyncDispose]();
-      },
-    };
+    return { ...status, failure, ...journalSize(directory) };
   } catch (error) {
-    await writer[Symbol.asyncDispose]();
-    throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    return {
+      ...status,
+      failure: failure ?? `The journal in ${directory} cannot be read (${why}).`,
+      segments: 0,
+      bytes: 0,
+    };
   }
 }
 
@@ -65,7 +108,7 @@ function migrateFile(path: string, migrations: readonly Migration[]): void {
   }
 }
 
-function storeReads(reader: Connection): Omit<Store, WriteName | typeof Symbol.asyncDispose> {
+function storeReads(reader: Connection): Omit<Store, WriteName | "journalStatus" | typeof Symbol.asyncDispose> {
   return {
     ...auditReads(reader),
     ...certificateReads(reader),
@@ -76,6 +119,7 @@ function storeReads(reader: Connection): Omit<Store, WriteName | typeof Symbol.a
     ...operatorReads(reader),
     ...reportReads(reader),
     ...restoreReads(reader),
+    ...retentionReads(reader),
     ...revocationReads(reader),
     ...unvouchedReads(reader),
     copyTo: (target) => copyDatabase(reader.name, target),

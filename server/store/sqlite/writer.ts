@@ -6,6 +6,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "
 import { type BatchOutcome, batchRunner, toWireError, type WireError } from "./batch.ts";
 import { type Command, storeWrites, writeContext } from "./commands.ts";
 import { checkpoint, type CheckpointResult, openForWriting } from "./database.ts";
+import { type AppendPoint, openAppender } from "../journal/appender.ts";
 
 /** To the writer: commands of one tick, `checkpoint` (finish what the checkpointer left), or `close` (finish and end). */
 export type WriterMessage = readonly Command[] | "checkpoint" | "close";
@@ -13,15 +14,27 @@ export type WriterMessage = readonly Command[] | "checkpoint" | "close";
 /** From the writer: `ready`, then one answer for each `commands` of it, in order. `failed`: none of them was written. */
 export type WriterReply =
   | "ready"
-  | (BatchOutcome & { readonly commands: number; readonly log: CheckpointResult })
-  | { readonly commands: number; readonly failed: WireError };
+  | (BatchOutcome & WriterState & { readonly log: CheckpointResult })
+  | (WriterState & { readonly failed: WireError });
+
+interface WriterState {
+  readonly commands: number;
+  /** Why the journal cannot be written; null when it can, or when there is none. */
+  readonly journalFailure: string | null;
+}
+
+export interface WriterData {
+  readonly path: string;
+  readonly journal: AppendPoint | null;
+}
 
 /** Commands in one transaction: bounds how long the first of them waits for the last. */
 const maxBatch = 2000;
 
-function main(port: MessagePort, path: string): void {
+function main(port: MessagePort, { path, journal: point }: WriterData): void {
   const database = openForWriting(path);
-  const context = writeContext(database);
+  const journal = point === null ? null : openAppender(point);
+  const context = writeContext(database, journal);
   const run = batchRunner(context, storeWrites(context));
   const reply = (message: WriterReply) => port.postMessage(message);
 
@@ -30,13 +43,17 @@ function main(port: MessagePort, path: string): void {
     try {
       outcome = run(commands);
     } catch (error) {
-      reply({ commands: commands.length, failed: toWireError(error) });
+      reply({ ...stateAfter(commands), failed: toWireError(error) });
       // If the disk is full: what the log holds may fit into the file, and then the log's space is free for the next commit.
       tryCheckpoint();
       return;
     }
-    reply({ ...outcome, commands: commands.length, log: checkpoint(database, "NOOP") });
+    reply({ ...outcome, ...stateAfter(commands), log: checkpoint(database, "NOOP") });
   };
+  const stateAfter = (commands: readonly Command[]): WriterState => ({
+    commands: commands.length,
+    journalFailure: journal?.failure() ?? null,
+  });
 
   port.on("message", (first: WriterMessage) => {
     const commands: Command[] = [];
@@ -54,6 +71,7 @@ function main(port: MessagePort, path: string): void {
     if (finish) tryCheckpoint();
     if (close) {
       database.close();
+      journal?.[Symbol.dispose]();
       port.close();
     }
   });
@@ -68,4 +86,4 @@ function main(port: MessagePort, path: string): void {
   }
 }
 
-if (parentPort !== null) main(parentPort, (workerData as { readonly path: string }).path);
+if (parentPort !== null) main(parentPort, workerData as WriterData);
