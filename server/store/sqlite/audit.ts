@@ -1,10 +1,15 @@
 import { auditHash, canonicalJson, genesisHash } from "../../audit-chain.ts";
-import type { ActorKind, AuditEntry, AuditFilter, AuditRow, AuditStore } from "../audit.ts";
+import { AppError } from "@newleaf/shared/problems";
+import type { ActorKind, AuditEntry, AuditRow, AuditStore, ChainTail, StoredCheckpoint } from "../audit.ts";
+import { auditListing } from "./audit-listing.ts";
+import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
-import { filterBy, mapPage, newFilter, readPage } from "./pages.ts";
+import { mapPage, readPage } from "./pages.ts";
+
+export type { ChainTail };
 
 /** A row as the database holds it: null for what is absent, JSON text for the detail. */
-interface StoredRow {
+export interface StoredRow {
   readonly seq: number;
   readonly at: number;
   readonly actorKind: ActorKind;
@@ -18,12 +23,6 @@ interface StoredRow {
   readonly hash: string;
 }
 
-/** The end of the chain: the next row's `seq - 1` and `previousHash`. */
-export interface ChainTail {
-  readonly seq: number;
-  readonly hash: string;
-}
-
 /** Gives entries their place in the chain, inside the writer's transaction. */
 export interface AuditChain {
   /** Reads the tail: at the start of each transaction, since another process may have written. */
@@ -34,42 +33,58 @@ export interface AuditChain {
   readonly rewind: (tail: ChainTail) => void;
 }
 
-const columns =
+/** Of the table `audit`, as `StoredRow` names them. */
+export const columns =
   "seq, at, actor_kind AS actorKind, actor, action, target, request_id AS requestId, address, detail, previous_hash AS previousHash, hash";
 
-export function auditReads(database: Connection): Pick<AuditStore, "listAudit" | "readAuditChain"> {
+const selectTail = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
+
+type Reads = Pick<AuditStore, "listAudit" | "readAuditChain" | "auditTail" | "listCheckpoints">;
+
+export function auditReads(database: Connection): Reads {
   const chain = prepare<[number, number], StoredRow>(
     database,
     `SELECT ${columns} FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`,
   );
+  const tail = prepare<[], ChainTail>(database, selectTail);
+  const checkpoints = prepare<[number, number], StoredCheckpoint>(
+    database,
+    "SELECT no, line FROM audit_checkpoints WHERE no > ? ORDER BY no LIMIT ?",
+  );
   return {
-    async listAudit(request: AuditFilter) {
-      const filter = newFilter();
-      filterBy(filter, "actor = ?", request.actor);
-      filterBy(filter, "action = ?", request.action);
-      filterBy(filter, "target = ?", request.target);
-      filterBy(filter, "at > ?", request.after);
-      filterBy(filter, "at < ?", request.before);
-      const page = readPage<StoredRow>(
-        database,
-        {
-          select: `SELECT ${columns} FROM audit`,
-          filter,
-          order: [{ column: "seq", type: "integer", direction: "DESC" }],
-          positionOf: (row) => [row.seq],
-        },
-        request,
-      );
-      return mapPage(page, toRow);
+    async listAudit(request) {
+      return mapPage(readPage<StoredRow>(database, auditListing(database, request), request), toRow);
     },
     async readAuditChain(after, limit) {
       return chain.all(after, limit).map(toRow);
+    },
+    auditTail: async () => tail.get() ?? null,
+    listCheckpoints: async (after, limit) => checkpoints.all(after, limit),
+  };
+}
+
+export function auditWrites(context: WriteContext): Pick<Writes, "recordAudit" | "recordCheckpoint"> {
+  const { database, audit } = context;
+  const hashOf = prepare<[number], string>(database, "SELECT hash FROM audit WHERE seq = ?").pluck();
+  const insert = prepare(database, "INSERT INTO audit_checkpoints (seq, at, line) VALUES (?, ?, ?)");
+  return {
+    recordAudit(entries) {
+      audit.append(entries);
+    },
+    recordCheckpoint({ seq, hash, at, line }) {
+      if (hashOf.get(seq) !== hash) {
+        throw new AppError(
+          "internal",
+          `The audit log has no row ${seq} with the hash of the checkpoint; it was altered.`,
+        );
+      }
+      insert.run(seq, at, line);
     },
   };
 }
 
 export function auditChain(database: Connection): AuditChain {
-  const last = prepare<[], ChainTail>(database, "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1");
+  const last = prepare<[], ChainTail>(database, selectTail);
   const insert = prepare(
     database,
     `INSERT INTO audit (seq, at, actor_kind, actor, action, target, request_id, address, detail, previous_hash, hash)
@@ -132,8 +147,22 @@ function toRow(row: StoredRow): AuditRow {
     ...(row.target === null ? {} : { target: row.target }),
     ...(row.requestId === null ? {} : { requestId: row.requestId }),
     ...(row.address === null ? {} : { address: row.address }),
-    ...(row.detail === null ? {} : { detail: JSON.parse(row.detail) as Record<string, unknown> }),
+    ...(row.detail === null ? {} : { detail: readDetail(row.detail) }),
     previousHash: row.previousHash,
     hash: row.hash,
   };
+}
+
+/**
+ * What was written is canonical JSON. A text that only reads the same (spaces, a member that stands twice) or is no JSON at all was
+ * put there by somebody else: it is shown as it is, and so has another hash than the row.
+ */
+function readDetail(text: string): Readonly<Record<string, unknown>> {
+  try {
+    const detail = JSON.parse(text) as Record<string, unknown>;
+    if (canonicalJson(detail) === text) return detail;
+  } catch {
+    // Shown as it is.
+  }
+  return { alteredText: text };
 }
