@@ -8,11 +8,13 @@
 import type { AuditStore } from "./audit.ts";
 import type { CertificateStore } from "./certificates.ts";
 import type { EnrollmentStore } from "./enrollments.ts";
+import type { IdempotencyStore } from "./idempotency.ts";
 import type { IdentityStore } from "./identities.ts";
 import type { IssuerStore } from "./issuers.ts";
 import type { JournalStore } from "./journal.ts";
 import type { LineageStore } from "./lineages.ts";
 import type { OperatorStore } from "./operators.ts";
+import type { PauseStore } from "./pauses.ts";
 import type { ReportStore } from "./reports.ts";
 import type { RestoreStore } from "./restores.ts";
 import type { RetentionStore } from "./retention.ts";
@@ -23,11 +25,13 @@ export interface Store
     AuditStore,
     CertificateStore,
     EnrollmentStore,
+    IdempotencyStore,
     IdentityStore,
     IssuerStore,
     JournalStore,
     LineageStore,
     OperatorStore,
+    PauseStore,
     ReportStore,
     RestoreStore,
     RetentionStore,

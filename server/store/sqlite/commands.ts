@@ -5,10 +5,12 @@ import { journalWrites } from "./batch-journal.ts";
 import { certificateWrites } from "./certificates.ts";
 import { type Connection, prepare } from "./database.ts";
 import { enrollmentWrites } from "./enrollments.ts";
+import { idempotencyWrites } from "./idempotency.ts";
 import { identityWrites } from "./identities.ts";
 import { issuerWrites } from "./issuers.ts";
 import { lineageWrites } from "./lineages.ts";
 import { operatorWrites } from "./operators.ts";
+import { pauseWrites } from "./pauses.ts";
 import { reportWrites } from "./reports.ts";
 import { restoreWrites } from "./restores.ts";
 import { retentionWrites } from "./retention.ts";
@@ -17,18 +19,23 @@ import { unvouchedWrites } from "./unvouched.ts";
 
 /** The methods of the store that write. Each is one command to the writer thread; everything else reads. */
 export const writeNames = [
+  "abandonIdempotent",
   "adoptUnvouched",
   "addOperator",
   "approveRequest",
+  "beginIdempotent",
   "changeInventory",
   "createGrant",
   "createToken",
   "cutJournal",
   "denyRequest",
+  "dropIdempotent",
   "endRetention",
+  "finishIdempotent",
   "forgetExpired",
   "found",
   "importCrl",
+  "liftPauses",
   "lockLineage",
   "noteUnvouched",
   "openRequest",
@@ -39,6 +46,7 @@ export const writeNames = [
   "recordCheckpoint",
   "recordCrl",
   "recordIssuance",
+  "recordPause",
   "recordReport",
   "recordRestore",
   "recordSeen",
@@ -84,10 +92,12 @@ export function storeWrites(context: WriteContext): Writes {
     ...auditWrites(context),
     ...certificates,
     ...enrollmentWrites(context),
+    ...idempotencyWrites(context),
     ...identityWrites(context),
     ...issuerWrites(context),
     ...lineageWrites(context),
     ...operatorWrites(context),
+    ...pauseWrites(context),
     ...reportWrites(context),
     ...restoreWrites(context),
     ...retentionWrites(context),

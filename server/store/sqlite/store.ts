@@ -16,6 +16,7 @@ import { lineageReads } from "./lineages.ts";
 import { type Migration, migrate, readMigrations } from "./migrations.ts";
 import { openJournal } from "./open-journal.ts";
 import { operatorReads } from "./operators.ts";
+import { pauseReads } from "./pauses.ts";
 import { reportReads } from "./reports.ts";
 import { restoreReads } from "./restores.ts";
 import { retentionReads } from "./retention.ts";
@@ -81,13 +82,13 @@ function journalWatch(onJournal: (event: JournalEvent) => void) {
 }
 
 /** The writer's view of the directory, and what can be seen of it from here. */
-function statusOf(reader: Connection, directory: string, failure: string | null): JournalStatus | null {
+async function statusOf(reader: Connection, directory: string, failure: string | null): Promise<JournalStatus | null> {
   const row = journalPositions(reader).read();
   if (row === null) return null;
   const position = { journal: row.journal, n: row.n, hash: row.hash };
   const status = { directory, position, base: row.base };
   try {
-    return { ...status, failure, ...journalSize(directory) };
+    return { ...status, failure, ...(await journalSize(directory)) };
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     return {
@@ -117,6 +118,7 @@ function storeReads(reader: Connection): Omit<Store, WriteName | "journalStatus"
     ...issuerReads(reader),
     ...lineageReads(reader),
     ...operatorReads(reader),
+    ...pauseReads(reader),
     ...reportReads(reader),
     ...restoreReads(reader),
     ...retentionReads(reader),
