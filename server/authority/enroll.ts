@@ -6,12 +6,25 @@ import { readToken } from "@newleaf/shared/token";
 import { allNames } from "@newleaf/shared/names";
 import { AppError } from "@newleaf/shared/problems";
 import { readCsr, type ParsedCsr } from "../ca/csr.ts";
+import type { LeafProfile } from "../ca/profile.ts";
 import { checkKey, checkNames } from "../ca/policy.ts";
-import type { CertificateRow, IssuanceBasis, IssuanceKind } from "../store/certificates.ts";
+import type { CertificateRow, IssuanceKind } from "../store/certificates.ts";
 import type { RequestRow, TokenRow } from "../store/enrollments.ts";
 import type { IdentityRow, KeyRow } from "../store/identities.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
 import { issue, type IssueRequest } from "./issue.ts";
+import {
+  type Admission,
+  approvalsNeeded,
+  approversOf,
+  findYeses,
+  grantAdmission,
+  keyAdmission,
+  peopleOf,
+  type Spending,
+  tokenAdmission,
+  voiceOf,
+} from "./two-persons.ts";
 
 export interface EnrollmentAsk {
   readonly csr: string;
@@ -27,6 +40,9 @@ export type EnrollmentOutcome =
 /** Requests that may wait at once, in all and from one address; and for how long. */
 const maxOpenRequests = 1_000;
 const maxOpenRequestsPerAddress = 50;
+/** Of those with a token, an approved key or a grant: strangers cannot fill their places. */
+const maxOpenAdmitted = 2_000;
+const maxOpenAdmittedPerAddress = 1_000;
 const requestLife = 24 * 3_600_000;
 
 /**
@@ -40,7 +56,7 @@ export async function enroll(authority: Authority, caller: Caller, ask: Enrollme
     const known = await authority.store.findKey(csr.key);
     if (known?.blockedAt != null)
       throw new AppError("key-blocked", "This key was revoked as compromised; make a new one");
-    if (ask.token !== undefined) return withToken(authority, caller, csr, known, ask.token);
+    if (ask.token !== undefined) return withToken(authority, caller, csr, known, { ...ask, token: ask.token });
     if (known !== null) return withKnownKey(authority, caller, csr, known, ask.claim);
     return waitForApproval(authority, caller, csr, ask.claim);
   });
@@ -51,9 +67,9 @@ async function withToken(
   caller: Caller,
   csr: ParsedCsr,
   known: KeyRow | null,
-  text: string,
+  ask: EnrollmentAsk & { readonly token: string },
 ): Promise<EnrollmentOutcome> {
-  const { secretHash } = readToken(text);
+  const { secretHash } = readToken(ask.token);
   const token = await authority.store.findToken(secretHash);
   if (token === null) throw new AppError("token-invalid");
   caller.target = token.identity;
@@ -65,14 +81,7 @@ async function withToken(
   if (token.expiresAt <= authority.clock.now())
     throw new AppError("token-invalid", "This token has expired; ask for a new one");
   const identity = await admissible(authority, token.identity);
-  const certificate = await beginLineage(authority, caller, {
-    csr,
-    identity,
-    kind: "enrollment",
-    spends: { tokenId: token.id },
-    facts: { by: "token", token: token.id },
-  });
-  return { kind: "certificate", certificate };
+  return admitted(authority, caller, { csr, identity, admission: tokenAdmission(token), claim: ask.claim });
 }
 
 /** The answer to a spent token's request was lost: the same leaf to the same key, until it is first used or due for renewal. */
@@ -111,18 +120,8 @@ async function withKnownKey(
         "enrollment-denied",
         "Its last certificate was revoked: recovery is not possible, enroll with a token",
       );
-    const certificate = await beginLineage(authority, caller, {
-      csr,
-      identity,
-      kind: "recovery",
-      // The last leaf must still be what it was: a revocation meanwhile bars the recovery.
-      spends: {
-        grantId: grant.id,
-        ...(last === null ? {} : { presented: { serial: last.serial, state: last.state } }),
-      },
-      facts: { by: "recovery-grant", grant: grant.id },
-    });
-    return { kind: "certificate", certificate };
+    const presented = last === null ? null : { serial: last.serial, state: last.state };
+    return admitted(authority, caller, { csr, identity, admission: grantAdmission(grant, presented), claim });
   }
   const usable = await store.listUsable(known.identity, clock.now());
   if (known.approved && usable.length > 0) {
@@ -132,14 +131,60 @@ async function withKnownKey(
     );
   }
   if (!known.armed) return waitForApproval(authority, caller, csr, claim);
-  const certificate = await beginLineage(authority, caller, {
-    csr,
-    identity,
-    kind: "enrollment",
-    spends: { armedKey: csr.key },
-    facts: { by: "approved-key" },
-  });
-  return { kind: "certificate", certificate };
+  return admitted(authority, caller, { csr, identity, admission: keyAdmission(known), claim });
+}
+
+interface Admitted {
+  readonly csr: ParsedCsr;
+  readonly identity: IdentityRow;
+  readonly admission: Admission;
+  readonly claim: string | undefined;
+}
+
+/** One operator vouches for the key already. Where one is enough that issues; where two are needed it is the first yes. */
+async function admitted(authority: Authority, caller: Caller, admitted: Admitted): Promise<EnrollmentOutcome> {
+  const { csr, identity, admission, claim } = admitted;
+  const { kind, spends, facts } = admission;
+  const needed = approvalsNeeded(authority.config, identity.profile);
+  if (needed < 2) {
+    const certificate = await beginLineage(authority, caller, { csr, identity, kind, spends, facts });
+    return { kind: "certificate", certificate };
+  }
+  // What could not be issued anyway need not wait for anybody.
+  checkRequest(authority, csr, identity);
+  const limits = { maxOpen: maxOpenAdmitted, maxOpenPerAddress: maxOpenAdmittedPerAddress };
+  const request = await openRequest(authority, caller, csr, claim, limits);
+  if (request.state !== "pending" || admission.by === null) return requestOutcome(authority, request);
+
+  const now = authority.clock.now();
+  const { by, how, id } = admission;
+  const yes = { by, how, identity: identity.id, admission: id, at: now };
+  const { known, counting } = await findYeses(authority, request, identity);
+  // An operator said yes to the request before the token came: then that was the first one.
+  const revision = await voiceOf(authority, by, how, identity);
+  const others = counting.filter((earlier) => earlier.how === "approval");
+  const all = revision === null ? others : [...others, { ...yes, revision }];
+  if (peopleOf(all).size >= needed) {
+    const basis = { requestId: request.id, approvals: known, approvers: approversOf(all) };
+    const people = all.map((one) => ({ by: one.by, how: one.how }));
+    const certificate = await beginLineage(authority, caller, {
+      csr,
+      identity,
+      kind,
+      spends: { ...spends, ...basis },
+      facts: { ...facts, request: request.id, approvals: people },
+      decidedBy: by,
+    });
+    return { kind: "certificate", certificate };
+  }
+  const isNoted = known.some((row) => row.how === how && row.admission === id && row.by === by);
+  if (!isNoted) {
+    const detail = { identity: identity.id, key: csr.key, by, how, needed };
+    await authority.store.approveRequest(request.id, yes, known, [
+      auditEntry(caller, now, "enrollment.first-approval", request.id, detail),
+    ]);
+  }
+  return { kind: "pending", request };
 }
 
 /** Nobody vouches for the key yet: the request waits, one per key, bounded in number. What was denied stays denied for its day. */
@@ -151,6 +196,18 @@ async function waitForApproval(
 ): Promise<EnrollmentOutcome> {
   const earlier = await authority.store.findRequestByKey(csr.key, authority.clock.now());
   if (earlier !== null) return requestOutcome(authority, earlier);
+  const limits = { maxOpen: maxOpenRequests, maxOpenPerAddress: maxOpenRequestsPerAddress };
+  return requestOutcome(authority, await openRequest(authority, caller, csr, claim, limits));
+}
+
+/** The request of this key that is pending or was denied, else a new one. */
+async function openRequest(
+  authority: Authority,
+  caller: Caller,
+  csr: ParsedCsr,
+  claim: string | undefined,
+  limits: { readonly maxOpen: number; readonly maxOpenPerAddress: number },
+): Promise<RequestRow> {
   const now = authority.clock.now();
   const request: RequestRow = {
     id: authority.random(16).toString("hex"),
@@ -167,7 +224,6 @@ async function waitForApproval(
     decidedBy: null,
     decidedAt: null,
   };
-  const limits = { maxOpen: maxOpenRequests, maxOpenPerAddress: maxOpenRequestsPerAddress };
   const audit = [
     auditEntry(caller, now, "enrollment.requested", request.id, {
       key: csr.key,
@@ -175,7 +231,7 @@ async function waitForApproval(
       names: request.askedNames,
     }),
   ];
-  return requestOutcome(authority, await authority.store.openRequest(request, limits, audit));
+  return authority.store.openRequest(request, limits, audit);
 }
 
 /**
@@ -222,9 +278,18 @@ interface Beginning {
   readonly csr: ParsedCsr;
   readonly identity: IdentityRow;
   readonly kind: IssuanceKind;
-  readonly spends: Pick<IssuanceBasis, "tokenId" | "requestId" | "grantId" | "armedKey" | "presented">;
+  readonly spends: Spending;
   readonly facts: Readonly<Record<string, unknown>>;
   readonly decidedBy?: string;
+}
+
+/** @throws AppError identity-unknown, key-not-acceptable, names-not-permitted */
+export function checkRequest(authority: Authority, csr: ParsedCsr, identity: IdentityRow): LeafProfile {
+  if (identity.profile === "service") throw new AppError("identity-unknown");
+  const profile = authority.config.profiles[identity.profile];
+  checkKey(csr, profile);
+  checkNames({ csr, identity });
+  return profile;
 }
 
 /** Issues the first leaf of a new lineage; the old lineage is superseded when this leaf is first used. */
@@ -234,10 +299,7 @@ export async function beginLineage(
   beginning: Beginning,
 ): Promise<CertificateRow> {
   const { csr, identity } = beginning;
-  if (identity.profile === "service") throw new AppError("identity-unknown");
-  const profile = authority.config.profiles[identity.profile];
-  checkKey(csr, profile);
-  checkNames({ csr, identity });
+  const profile = checkRequest(authority, csr, identity);
   const request: IssueRequest = {
     identity: identity.id,
     names: identity.names,

@@ -74,17 +74,16 @@ export function requireTouchOfProfile(caller: Caller, profile: string): void {
 }
 
 /**
- * Without an admin in force nobody could manage operators any more, and nobody could make one: the last one stays.
+ * Without an admin who can act nobody could manage operators any more, and nobody could make one: the last one stays as he is. Only
+ * those count who hold a certificate that can be used. The store asks the same again when it writes.
  * @throws AppError not-permitted
  */
 export async function requireAnotherAdmin(authority: Authority, id: string): Promise<void> {
   const row = await authority.store.findIdentity(id);
   if (row?.role !== "admin" || row.state !== "active") return;
-  const request = { profile: "operator", state: "active", limit: 1000, now: authority.clock.now() } as const;
-  for (let cursor: string | null = ""; cursor !== null;) {
-    const page = await authority.store.listIdentities({ ...request, ...(cursor === "" ? {} : { cursor }) });
-    if (page.items.some((other) => other.id !== id && other.role === "admin")) return;
-    cursor = page.nextCursor;
-  }
-  throw new AppError("not-permitted", `${id} is the last admin: without one, operators cannot be managed any more`);
+  if (await authority.store.hasOtherActingAdmin(id, authority.clock.now())) return;
+  throw new AppError(
+    "not-permitted",
+    `${id} is the last admin who holds a certificate in date: without one, operators cannot be managed any more`,
+  );
 }

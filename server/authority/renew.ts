@@ -11,6 +11,7 @@ import { leafNames } from "../ca/leaf.ts";
 import type { CertificateRow, PresentedLeaf } from "../store/certificates.ts";
 import type { IdentityRow } from "../store/identities.ts";
 import { StaleBasis } from "../store/store.ts";
+import { perHour, type Rate } from "./allowance.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
 import { refuseUnfit } from "./gate.ts";
 import { issue, type IssueRequest } from "./issue.ts";
@@ -18,6 +19,7 @@ import { activeIssuer } from "./issuers.ts";
 import { withNextCrls } from "./publish-crl.ts";
 import { lockForConflict } from "./lineage.ts";
 import { sameNames } from "./renewal-window.ts";
+import { approvalsNeeded } from "./two-persons.ts";
 
 export interface Renewed {
   readonly certificate: CertificateRow;
@@ -112,6 +114,7 @@ async function issueSuccessor(
   refuseUnfit({ ...leaf, identityState: identity.state }, now, config.lineage.overlap);
   const profile = config.profiles[identity.profile];
 
+  refuseProfileChange(authority, leaf, identity);
   checkKey(csr, profile);
   await refuseBadKey(authority, leaf, csr, {
     keyReuse: profile.keyReuse,
@@ -148,7 +151,7 @@ async function issueSuccessor(
   };
   const issueOnce = async (changes: Pick<IssueRequest, "replaces">): Promise<CertificateRow> => {
     const certificate = await issue(authority, caller, { ...request, ...changes });
-    authority.issuances.take(lineage.id, maxIssuancesOf(profile.validity));
+    authority.issuances.take(lineage.id, issuancesOf(profile.validity));
     return certificate;
   };
   if (replaced === null) return { certificate: await issueOnce({}), again: false };
@@ -167,20 +170,32 @@ async function issueSuccessor(
   return { certificate, again: false };
 }
 
+/** One operator could otherwise enroll an identity with a profile that needs one yes, and renew it with one that needs two. */
+function refuseProfileChange({ config }: Authority, leaf: PresentedLeaf, identity: IdentityRow): void {
+  if (leaf.profile === identity.profile) return;
+  const needed = approvalsNeeded(config, identity.profile);
+  if (needed <= approvalsNeeded(config, leaf.profile)) return;
+  throw new AppError(
+    "enrollment-denied",
+    `${identity.id} is of profile ${identity.profile} now, which needs ${needed} operators; a ${leaf.profile} certificate does not renew into it: enroll anew`,
+  );
+}
+
 const hour = 3_600_000;
 /** In each hour; and ten times as many as a lineage has use for, where leaves live for seconds. */
 const maxIssuances = 60;
 const maxIssuancesPerLife = 10;
 
-function maxIssuancesOf(validity: number): number {
-  return maxIssuances + Math.floor((maxIssuancesPerLife * hour) / validity);
+function issuancesOf(validity: number): Rate {
+  return perHour(maxIssuances + Math.floor((maxIssuancesPerLife * hour) / validity));
 }
 
 /** One leaf must not fill store and CRL, nor wake the fleet with a new CRL for each of its replacements. */
 function refuseFlood({ issuances }: Authority, lineage: string, validity: number): void {
-  if (issuances.isLeft(lineage, maxIssuancesOf(validity))) return;
+  const rate = issuancesOf(validity);
+  if (issuances.isLeft(lineage, rate)) return;
   throw new AppError("rate-limited", `Lineage ${lineage} was given too many certificates within the hour; wait`, {
-    retryAfterSeconds: Math.ceil(issuances.renewsIn() / 1000),
+    retryAfterSeconds: Math.ceil(issuances.readyIn(lineage, rate) / 1000),
   });
 }
 

@@ -2,6 +2,8 @@
 import { encodeToken, readToken } from "@newleaf/shared/token";
 import { fingerprint } from "@newleaf/shared/fingerprint";
 import { AppError } from "@newleaf/shared/problems";
+import type { AuditEntry } from "../store/audit.ts";
+import type { TokenRow } from "../store/enrollments.ts";
 import { auditEntry, type Authority, type Caller } from "./authority.ts";
 import { requireTouchOfProfile, requireTouch } from "./permissions.ts";
 
@@ -28,7 +30,6 @@ export async function createToken(
   ttl: number,
 ): Promise<CreatedToken> {
   caller.target = identityId;
-  if (ttl < minLife || ttl > maxLife) throw new AppError("request-invalid", "A token lives between 10s and 30d");
   const identity = await authority.store.findIdentity(identityId);
   if (identity === null || identity.state === "removed")
     throw new AppError("identity-unknown", `${identityId} is not in the inventory; add it first`);
@@ -36,12 +37,32 @@ export async function createToken(
   if (identity.state === "suspended")
     throw new AppError("identity-suspended", `${identityId} is suspended; resume it first`);
 
+  const { created, row, audit } = prepareToken(authority, caller, identity.id, ttl);
+  await authority.store.createToken(row, [audit]);
+  authority.events.acted("token.created", caller, { token: row.id, identity: identity.id });
+  return created;
+}
+
+export interface PreparedToken {
+  /** To be shown once the row is durable. */
+  readonly created: CreatedToken;
+  readonly row: TokenRow & { readonly secretHash: string };
+  readonly audit: AuditEntry;
+}
+
+/**
+ * A new token, for who records it together with other things.
+ * @param ttl milliseconds
+ * @throws AppError request-invalid (ttl), issuer-unavailable
+ */
+export function prepareToken(authority: Authority, caller: Caller, identity: string, ttl: number): PreparedToken {
+  if (ttl < minLife || ttl > maxLife) throw new AppError("request-invalid", "A token lives between 10s and 30d");
   const now = authority.clock.now();
-  const root = trustedRoot(authority);
-  const token = encodeToken(fingerprint(root), authority.random(secretBytes));
+  const rootFingerprint = fingerprint(trustedRoot(authority));
+  const token = encodeToken(rootFingerprint, authority.random(secretBytes));
   const row = {
     id: authority.random(8).toString("hex"),
-    identity: identity.id,
+    identity,
     createdBy: caller.actor,
     createdAt: now,
     expiresAt: now + ttl,
@@ -50,14 +71,13 @@ export async function createToken(
     revokedAt: null,
     secretHash: readToken(token).secretHash,
   };
-  await authority.store.createToken(row, [
-    auditEntry(caller, now, "token.created", identity.id, {
-      token: row.id,
-      expiresAt: new Date(row.expiresAt).toISOString(),
-    }),
-  ]);
-  authority.events.acted("token.created", caller, { token: row.id, identity: identity.id });
-  return { id: row.id, token, identity: identity.id, expiresAt: row.expiresAt, rootFingerprint: fingerprint(root) };
+  const { id, expiresAt } = row;
+  const facts = { token: id, expiresAt: new Date(expiresAt).toISOString() };
+  return {
+    created: { id, token, identity, expiresAt, rootFingerprint },
+    row,
+    audit: auditEntry(caller, now, "token.created", identity, facts),
+  };
 }
 
 /** @throws AppError not-found, not-permitted */

@@ -1,6 +1,7 @@
 import { AppError } from "@newleaf/shared/problems";
 import { z } from "zod";
-import { decideRequest } from "../../authority/approvals.ts";
+import { decideRequest, standingOf } from "../../authority/approvals.ts";
+import type { Authority } from "../../authority/authority.ts";
 import { isoTime } from "../../authority/issue.ts";
 import type { RequestRow } from "../../store/enrollments.ts";
 import { type AnswerOf, fingerprint, identityId, listOf, nullable, serial, time } from "./answer-schemas.ts";
@@ -17,7 +18,21 @@ const approvalAnswer = z
     address: z.string(),
     createdAt: time,
     expiresAt: time,
-    identity: nullable(identityId),
+    identity: nullable(identityId).describe("who the key is to be, as far as anybody has said"),
+    needed: nullable(z.int()).describe(
+      "how many different operators have to say yes; null while the identity is unknown",
+    ),
+    approvals: z
+      .array(
+        z.strictObject({
+          by: identityId,
+          how: z
+            .enum(["approval", "token", "approved-key", "recovery-grant"])
+            .describe("by hand, or by what the operator made for it beforehand"),
+          at: time,
+        }),
+      )
+      .describe("those who said yes; of a request that waits only those that count now"),
     serial: nullable(serial),
     decidedBy: nullable(identityId),
     decidedAt: nullable(time),
@@ -33,9 +48,10 @@ export const approvalOperations = [
     summary: "Enrollment requests that wait, or waited, for a decision",
     query: approvalQuery,
     answers: { 200: listOf(approvalAnswer) },
-    async handle({ store, clock }, { query }) {
-      const page = await store.listRequests({ ...query, now: clock.now() });
-      return { status: 200, body: { items: page.items.map(describeRequest), nextCursor: page.nextCursor } };
+    async handle(authority, { query }) {
+      const page = await authority.store.listRequests({ ...query, now: authority.clock.now() });
+      const items = await Promise.all(page.items.map((row) => describeRequest(authority, row)));
+      return { status: 200, body: { items, nextCursor: page.nextCursor } };
     },
   }),
   operation({
@@ -46,15 +62,15 @@ export const approvalOperations = [
     summary: "One enrollment request",
     answers: { 200: approvalAnswer },
     problems: ["not-found"],
-    async handle({ store, clock }, { param }) {
-      const row = await store.findRequest(param("id"), clock.now());
+    async handle(authority, { param }) {
+      const row = await authority.store.findRequest(param("id"), authority.clock.now());
       if (row === null) {
         throw new AppError(
           "not-found",
           `There is no enrollment request ${param("id").slice(0, 40)}; requests live for a day`,
         );
       }
-      return { status: 200, body: describeRequest(row) };
+      return { status: 200, body: await describeRequest(authority, row) };
     },
   }),
   operation({
@@ -80,12 +96,13 @@ export const approvalOperations = [
     ],
     async handle(authority, { caller, param, body }) {
       const { request } = await decideRequest(authority, caller, param("id"), body);
-      return { status: 200, body: describeRequest(request) };
+      return { status: 200, body: await describeRequest(authority, request) };
     },
   }),
 ];
 
-function describeRequest(row: RequestRow): AnswerOf<typeof approvalAnswer> {
+async function describeRequest(authority: Authority, row: RequestRow): Promise<AnswerOf<typeof approvalAnswer>> {
+  const { identity, needed, approvals } = await standingOf(authority, row);
   return {
     id: row.id,
     state: row.state,
@@ -95,7 +112,9 @@ function describeRequest(row: RequestRow): AnswerOf<typeof approvalAnswer> {
     address: row.address,
     createdAt: isoTime(row.createdAt),
     expiresAt: isoTime(row.expiresAt),
-    identity: row.identity,
+    identity,
+    needed,
+    approvals: approvals.map(({ by, how, at }) => ({ by, how, at: isoTime(at) })),
     serial: row.serial,
     decidedBy: row.decidedBy,
     decidedAt: row.decidedAt === null ? null : isoTime(row.decidedAt),

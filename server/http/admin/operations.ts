@@ -7,6 +7,7 @@ import { inventoryOperations } from "./inventory.ts";
 import { issuerOperations } from "./issuers.ts";
 import { lineageOperations } from "./lineages.ts";
 import type { Operation } from "./operation.ts";
+import { operatorOperations } from "./operators.ts";
 import { statusOperations } from "./status.ts";
 import { tokenOperations } from "./tokens.ts";
 
@@ -15,6 +16,7 @@ export const operations: readonly Operation[] = [
   ...inventoryOperations,
   ...tokenOperations,
   ...approvalOperations,
+  ...operatorOperations,
   ...certificateOperations,
   ...lineageOperations,
   ...issuerOperations,

@@ -24,6 +24,7 @@ const partialNames = z.strictObject({
 });
 const noNames = { dns: [], ip: [], uri: [], email: [] };
 const profile = z.enum(["agent", "gateway", "operator"]);
+const role = z.enum(["viewer", "approver", "operator", "admin"]);
 const labelText = z
   .string()
   .regex(/^[^\p{Cc}\p{Cf}]*$/u, "has control characters")
@@ -60,6 +61,15 @@ export const inventorySchema = z.strictObject({
   prune: z.boolean().default(false),
   revokeLive: z.boolean().default(false),
 });
+
+export const operatorSchema = z.strictObject({
+  id: text(64),
+  role,
+  names: names.default(noNames),
+  labels: labels.default({}),
+  ttl: ttl.default(3_600_000),
+});
+export const roleSchema = z.strictObject({ role });
 
 export const tokenSchema = z.strictObject({ identity: text(64), ttl: ttl.default(3_600_000) });
 export const grantSchema = z.strictObject({ ttl: ttl.default(86_400_000) });
