@@ -10,10 +10,16 @@ import { writeFileDurably } from "@newleaf/shared/durable-file";
 import { AppError } from "@newleaf/shared/problems";
 import { pino, type Logger } from "pino";
 import { createAllowance } from "./authority/allowance.ts";
+import { type CheckpointTarget, createCheckpoints } from "./authority/audit-checkpoint.ts";
+import { createAuditWatch } from "./authority/audit-watch.ts";
 import { systemCaller, type Authority } from "./authority/authority.ts";
+import { createConnections } from "./authority/connections.ts";
+import { createAnswerCleanup } from "./authority/idempotency.ts";
 import { createFeed } from "./authority/feed.ts";
+import { createPresence } from "./authority/presence.ts";
 import type { IssuerRegistry } from "./authority/issuers.ts";
 import { publishDueCrls } from "./authority/publish-crl.ts";
+import { createRetention } from "./authority/retention.ts";
 import {
   isServiceCertificateDue,
   issueServiceCertificate,
@@ -34,6 +40,8 @@ import { secureContextSettings } from "./http/tls.ts";
 import { startJobs } from "./jobs/schedule.ts";
 import { loadSigners } from "./keys/load-signers.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
+import { checkpointFile } from "./off-box/checkpoint-file.ts";
+import { checkpointSyslog } from "./off-box/checkpoint-syslog.ts";
 import { lockDatabase } from "./store/sqlite/lock.ts";
 import { openSqliteStore } from "./store/sqlite/store.ts";
 import type { Store } from "./store/store.ts";
@@ -64,6 +72,9 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
   const system = systemCaller("start");
   await publishDueCrls(authority, system);
 
+  const checkpoints = createCheckpoints(authority, checkpointTargets(config));
+  // At the end, when no listener takes anything any more and the store is still open.
+  stack.defer(() => checkpoints.stop());
   let certificate = await issueServiceCertificate(authority);
   const stopping = new AbortController();
   const listeners = await openListeners(stack, authority, metrics, certificate, stopping.signal);
@@ -72,9 +83,16 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
     certificate = await issueServiceCertificate(authority);
     for (const listener of listeners) listener.useCertificate(settingsFor(authority, certificate, listener.name));
   };
+  await checkpoints.write();
+  const watch = createAuditWatch(authority);
+  const retention = createRetention(authority);
   const jobs = [
     { name: "publish CRLs", run: () => publishDueCrls(authority, systemCaller("schedule")) },
     { name: "renew the service's certificate", run: renewOwn },
+    { name: "audit checkpoints", run: () => checkpoints.run() },
+    { name: "verify the audit log", run: () => watch.run() },
+    { name: "retention", run: () => retention.run() },
+    { name: "forget kept answers", run: createAnswerCleanup(authority) },
   ];
   stack.use(startJobs(jobs, events));
   stack.defer(() => stopping.abort());
@@ -106,19 +124,30 @@ export async function openAuthority(
     await openSqliteStore({
       path: database,
       onCommit: ({ seconds }) => events.committed(seconds),
+      journal: config.journal,
+      onJournal: events.journal,
     }),
   );
+  const feed = createFeed();
   return {
     config,
     store,
     clock,
     random: overrides.random ?? randomBytes,
     issuers: await loadIssuers(store, config),
-    feed: createFeed(),
+    connections: createConnections(),
+    presence: createPresence(store, feed, clock),
+    feed,
     events,
     sightings: createSightings(clock),
     issuances: createAllowance(clock),
   };
+}
+
+/** Where checkpoints of the audit log go beside the store and the service's own log. */
+function checkpointTargets({ audit }: ServerConfig): readonly CheckpointTarget[] {
+  const { file, syslog } = audit.checkpoints;
+  return [...(file === null ? [] : [checkpointFile(file)]), ...(syslog === null ? [] : [checkpointSyslog(syslog)])];
 }
 
 async function loadIssuers(store: Store, config: ServerConfig): Promise<IssuerRegistry> {
@@ -167,6 +196,7 @@ async function openListeners(
     const tls = {
       settings: settingsFor(authority, certificate, name),
       clientCertificates: withClientCertificates.has(name),
+      connections: authority.connections,
     };
     open.push(
       stack.use(await openListener({ name, address, app, events: authority.events, ...(isTls ? { tls } : {}) })),
