@@ -2,9 +2,11 @@
 import type { AgentReport } from "@newleaf/shared/api";
 import type { ProblemCode } from "@newleaf/shared/problems";
 import type { Logger } from "pino";
+import { type Checkpoint, checkpointLine } from "./audit-checkpoint.ts";
 import type { Metrics } from "./metrics.ts";
 import type { NewCertificate, PresentedLeaf } from "./store/certificates.ts";
 import type { CrlRecord } from "./store/issuers.ts";
+import type { JournalEvent } from "./store/journal.ts";
 import type { RevocationRecord } from "./store/revocations.ts";
 
 /** Why a connection or its leaf was turned away, as the metric names it. */
@@ -60,6 +62,28 @@ export function createEvents(log: Logger, metrics: Metrics) {
       const level = report.failure === undefined ? "debug" : "warn";
       log[level]({ identity: leaf.identity, failure: report.failure, clockSkewMs }, "reported");
     },
+    /** The log is a target, too: it always has the whole line. */
+    checkpointed(checkpoint: Checkpoint): void {
+      metrics.auditCheckpoint.set({ target: "store" }, Date.parse(checkpoint.at) / 1000);
+      log.info({ checkpoint: checkpointLine(checkpoint) }, "audit checkpoint");
+    },
+    checkpointDelivered(target: string, at: number): void {
+      metrics.auditCheckpoint.set({ target }, at / 1000);
+    },
+    checkpointUndelivered(target: string, error: unknown, waiting: number): void {
+      metrics.auditCheckpointFailures.inc({ target });
+      log.warn(
+        { err: error, target, waiting },
+        "an audit checkpoint could not be written off this machine; it is tried again",
+      );
+    },
+    auditChainBroken(seq: number, reason: string): void {
+      metrics.auditChainOk.set(0);
+      log.error(
+        { seq, reason },
+        "the audit log was altered; run `newleaf audit verify` and compare with the checkpoints kept elsewhere",
+      );
+    },
     /** An operator's act. */
     acted(action: string, caller: Who, detail: Readonly<Record<string, unknown>>): void {
       log.info(
@@ -78,6 +102,30 @@ export function createEvents(log: Logger, metrics: Metrics) {
     },
     faulted(error: unknown, where: string, requestId?: string): void {
       log.error({ err: error, where, requestId }, "fault");
+    },
+    journal(event: JournalEvent): void {
+      switch (event.kind) {
+        case "based":
+          return log.warn(
+            { line: event.line, reason: event.reason },
+            "the journal begins here; make a backup now: a restore of an older one lacks what came before",
+          );
+        case "redone":
+          return log.warn({ line: event.line }, "what a crash kept from the database was carried out from the journal");
+        case "trimmed":
+          return log.warn(
+            { file: event.segment, bytes: event.bytes },
+            "a line that a crash cut off was removed from the journal",
+          );
+        case "exposed":
+          return log.warn({ directory: event.directory }, "others than the owner can read the journal: chmod 700");
+        case "failing":
+          metrics.journalFailing.set(1);
+          return log.error({ reason: event.failure }, "the journal cannot be written; every write is refused");
+        case "recovered":
+          metrics.journalFailing.set(0);
+          return log.info("the journal can be written again");
+      }
     },
     committed(seconds: number): void {
       metrics.storeCommit.observe(seconds);

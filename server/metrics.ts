@@ -18,6 +18,12 @@ export function createMetrics(version: string) {
     ...certificateGauges(gauge),
     ...standingGauges(gauge),
     ...issuerGauges(gauge),
+    ...auditGauges(gauge),
+    auditCheckpointFailures: counter(
+      "newleaf_audit_checkpoint_failures_total",
+      "Attempts to write an audit checkpoint off this machine that failed",
+      ["target"],
+    ),
     issued: counter("newleaf_issued_total", "Leaves issued", ["profile", "kind"]),
     refused: counter("newleaf_refused_total", "Requests refused, by problem code", ["code"]),
     revoked: counter("newleaf_revoked_total", "Leaves revoked", ["reason"]),
@@ -30,6 +36,10 @@ export function createMetrics(version: string) {
       "newleaf_tls_handshake_failures_total",
       "Failed handshakes and leaves the gate refused, once for each connection",
       ["listener", "reason"],
+    ),
+    journalFailing: gauge(
+      "newleaf_journal_failing",
+      "1 while the journal cannot be written and every write is refused",
     ),
     storeCommit: new Histogram({
       name: "newleaf_store_commit_seconds",
@@ -48,6 +58,7 @@ export function createMetrics(version: string) {
     buildInfo: gauge("newleaf_build_info", "Constant 1, labelled with the version", ["version"]),
   };
   metrics.buildInfo.set({ version }, 1);
+  metrics.auditChainOk.set(1);
   return metrics;
 }
 
@@ -65,6 +76,20 @@ function certificateGauges(gauge: MakeGauge) {
     unconfirmed: gauge("newleaf_renewal_unconfirmed", "Leaves released more than 24 hours ago and never used"),
     locked: gauge("newleaf_lineages_locked", "Lineages that wait for an operator"),
     pendingApprovals: gauge("newleaf_approvals_pending", "Enrollment requests that wait for an operator"),
+  };
+}
+
+function auditGauges(gauge: MakeGauge) {
+  return {
+    auditChainOk: gauge(
+      "newleaf_audit_chain_ok",
+      "0 from when the service found its audit log altered until it is started again",
+    ),
+    auditCheckpoint: gauge(
+      "newleaf_audit_checkpoint_timestamp_seconds",
+      "When the newest audit checkpoint that reached this target was made",
+      ["target"],
+    ),
   };
 }
 

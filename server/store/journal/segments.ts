@@ -2,7 +2,8 @@
  * The journal's files: `journal-<number of the first line>-<UTC>.jsonl` in one directory. Only the last one grows. A crash or a
  * power cut can leave a torn line at the end of the last one, which was never answered for; anywhere else a torn line is damage.
  */
-import { closeSync, fstatSync, fsyncSync, openSync, readdirSync, readSync, unlinkSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, readdirSync, readSync, unlinkSync } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { AppError } from "@newleaf/shared/problems";
 import type { JournalPosition } from "../journal.ts";
@@ -189,31 +190,41 @@ function checkPast(from: JournalPosition, link: LineLink, segment: Segment, numb
 }
 
 function hasLines(segment: Segment): boolean {
-  for (const raw of readRawLines(segment.path)) return linkOf(raw, segment, 1) !== null;
-  return false;
+  return firstLink(segment) !== null;
+}
+
+function firstLink(segment: Segment): LineLink | null {
+  for (const raw of readRawLines(segment.path)) return linkOf(raw, segment, 1);
+  return null;
 }
 
 /**
- * Removes the segments that hold nothing after `position`. The last one always stays. A running service may go on writing.
+ * Removes the segments that hold nothing after line `n`. The last one always stays. A running service may go on writing.
  *
- * @returns the names of the removed files
+ * @param before the position of the oldest backup that is kept
+ * @returns the paths of the removed files
  * @throws AppError conflict when the directory holds another journal; the system error
  */
-export function dropJournalBefore(directory: string, position: JournalPosition): readonly string[] {
-  const segments = listSegments(directory);
-  const tail = readTail(directory);
-  if (tail !== null && tail.link.journal !== position.journal) {
+export function dropJournalBefore(
+  directory: string,
+  before: Pick<JournalPosition, "journal" | "n">,
+): readonly string[] {
+  const segments = listSegments(directory).flatMap((segment) => {
+    const link = firstLink(segment);
+    return link === null ? [] : [{ ...segment, journal: link.journal }];
+  });
+  if (segments.some(({ journal }) => journal !== before.journal)) {
     throw new AppError(
       "conflict",
-      `The journal in ${directory} is another one than the position's; nothing was removed.`,
+      `The journal in ${directory} is another one than that of the backups; nothing was removed.`,
     );
   }
   const removed: string[] = [];
-  for (const [index, segment] of segments.entries()) {
+  for (const [index, { path }] of segments.entries()) {
     const next = segments[index + 1];
-    if (next === undefined || next.first > position.n + 1 || segment.path === tail?.segment.path) break;
-    unlinkSync(segment.path);
-    removed.push(segment.path);
+    if (next === undefined || next.first > before.n + 1) break;
+    unlinkSync(path);
+    removed.push(path);
   }
   if (removed.length > 0) syncDirectoryNow(directory);
   return removed;
@@ -229,19 +240,12 @@ export function syncDirectoryNow(directory: string): void {
   }
 }
 
-/** Bytes of all segments. @throws the system error */
-export function journalSize(directory: string): { readonly segments: number; readonly bytes: number } {
+/** @throws the system error */
+export async function journalSize(directory: string): Promise<{ readonly segments: number; readonly bytes: number }> {
+  const names = (await readdir(directory)).filter((name) => segmentName.test(name));
   let bytes = 0;
-  const segments = listSegments(directory);
-  for (const { path } of segments) {
-    const file = openSync(path, "r");
-    try {
-      bytes += fstatSync(file).size;
-    } finally {
-      closeSync(file);
-    }
-  }
-  return { segments: segments.length, bytes };
+  for (const name of names) bytes += (await stat(join(directory, name))).size;
+  return { segments: names.length, bytes };
 }
 
 function damaged(segment: Segment, number: number, why: string): AppError {
