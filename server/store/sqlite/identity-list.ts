@@ -86,7 +86,8 @@ function partsOf(database: Connection, request: IdentityFilter, sort: IdentitySo
     rest.conditions.push(
       "NOT EXISTS (SELECT 1 FROM certificates c WHERE c.identity = i.id AND c.state IN ('pending', 'current'))",
     );
-    const first = ordered("certificates c CROSS JOIN identities i ON i.id = c.identity", ["c.not_after", "c.no"]);
+    const leaves = "certificates c INDEXED BY certificates_live_by_expiry";
+    const first = ordered(`${leaves} CROSS JOIN identities i ON i.id = c.identity`, ["c.not_after", "c.no"]);
     return request.expiresBefore === undefined ? [first, byId(`${sort} none`, rest, "ASC")] : [first];
   }
   filterByEnd(database, filter, request.expiresBefore);
