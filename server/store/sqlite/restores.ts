@@ -55,6 +55,8 @@ export function restoreWrites(context: WriteContext): Pick<Writes, "recordRestor
   );
   // Whatever its newest CRL says, the next start makes one that lists everything.
   const stale = prepare(database, "UPDATE issuers SET crl_stale_since = max(coalesce(crl_stale_since, 0), ?)");
+  // It no longer follows from any: with its old place it would pass for a copy that lacks the journal's end.
+  const leaveJournal = prepare(database, "DELETE FROM journal");
   return {
     recordRestore(act: RestoreAct) {
       for (const record of act.revocations) {
@@ -67,6 +69,7 @@ export function restoreWrites(context: WriteContext): Pick<Writes, "recordRestor
       for (const { issuerId, number } of act.crlFloors) raise.run(issuerId, number);
       raiseBundle(act.bundleVersion, act.at);
       stale.run(act.at);
+      if (!act.complete) leaveJournal.run();
       const detail = { ...act.detail, voided };
       insert.run(act.at, act.complete ? 1 : 0, JSON.stringify(detail));
       const entry: AuditEntry = { ...act.audit, detail };

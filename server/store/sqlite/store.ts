@@ -100,7 +100,8 @@ async function statusOf(reader: Connection, directory: string, failure: string |
   }
 }
 
-function migrateFile(path: string, migrations: readonly Migration[]): void {
+/** Brings a database that nobody has open up to date. @throws AppError conflict when a newer version made it */
+export function migrateFile(path: string, migrations: readonly Migration[] = readMigrations()): void {
   const database = openForWriting(path);
   try {
     migrate(database, migrations, Date.now());
