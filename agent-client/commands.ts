@@ -85,14 +85,16 @@ async function enrollOne(
   let outcome = await enroll(agent, options.token);
   if (outcome.kind === "pending") {
     const id = agent.journal.state.request?.pendingId ?? "";
-    terminal.out(`${name}: waits for an operator, request ${id}: newleaf approvals approve ${id} ID\n`);
-    if (!options.waitForApproval) {
+    const who = options.token === null ? "an operator" : "a second operator";
+    terminal.out(`${name}: waits for ${who}, request ${id}: newleaf approvals approve ${id} ID\n`);
+    // With a token somebody has said yes already: the host is expected, and what it waits for is on its way.
+    if (!options.waitForApproval && options.token === null) {
       terminal.error(
         `${name}: not enrolled yet. Run the same again when it is approved, or with --wait-for-approval, or let "run" wait\n`,
       );
       return 1;
     }
-    outcome = await waitForApproval(agent, id, outcome, signal);
+    outcome = await waitForApproval(agent, { id, token: options.token, first: outcome }, signal);
   }
   if (outcome.kind !== "received") return 1;
   const leaf = newestLeaf(agent.journal.state);
@@ -103,8 +105,7 @@ async function enrollOne(
 /** Asks again until an operator has decided. @throws AppError when the answer is no */
 async function waitForApproval(
   agent: AgentContext,
-  id: string,
-  first: Enrollment,
+  { id, token, first }: { readonly id: string; readonly token: string | null; readonly first: Enrollment },
   signal: AbortSignal,
 ): Promise<Enrollment> {
   let outcome = first;
@@ -112,9 +113,9 @@ async function waitForApproval(
     // A little apart, so that a fleet that waits together does not ask together.
     await sleep(Math.min(longestPollMs, outcome.retryAfterSeconds * 1000) * (0.8 + 0.4 * agent.random()), signal);
     try {
-      outcome = await pollEnrollment(agent, id);
+      outcome = await pollEnrollment(agent, id, token);
     } catch (error) {
-      if (error instanceof AppError && error.code === "not-found") return enroll(agent, null);
+      if (error instanceof AppError && error.code === "not-found") return enroll(agent, token);
       if (!(error instanceof NetworkError)) throw error;
       agent.log.warn("poll-failed", { why: error.message });
     }

@@ -72,10 +72,10 @@ export async function enroll(context: AgentContext, token: string | null): Promi
   }
 }
 
-/** Asks what became of a request that waits. @throws AppError `enrollment-denied`, `not-found` …, NetworkError */
-export async function pollEnrollment(context: AgentContext, id: string): Promise<Enrollment> {
-  const key = await enrollmentKey(context, false);
-  return settle(context, key, await context.client.pollEnrollment(id), null);
+/** Asks what became of a request that waits, made with that token or without one. @throws AppError `enrollment-denied`, `not-found` …, NetworkError */
+export async function pollEnrollment(context: AgentContext, id: string, token: string | null): Promise<Enrollment> {
+  const key = await enrollmentKey(context, token !== null);
+  return settle(context, key, await context.client.pollEnrollment(id), token);
 }
 
 /** The key that the next enrollment will ask with, made when there is none. */
