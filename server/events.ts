@@ -4,6 +4,7 @@ import type { ProblemCode } from "@newleaf/shared/problems";
 import type { Logger } from "pino";
 import { type Checkpoint, checkpointLine } from "./audit-checkpoint.ts";
 import type { Metrics } from "./metrics.ts";
+import type { BackupSummary } from "./authority/backups.ts";
 import type { NewCertificate, PresentedLeaf } from "./store/certificates.ts";
 import type { CrlRecord } from "./store/issuers.ts";
 import type { JournalEvent } from "./store/journal.ts";
@@ -126,6 +127,26 @@ export function createEvents(log: Logger, metrics: Metrics) {
           metrics.journalFailing.set(0);
           return log.info("the journal can be written again");
       }
+    },
+    backedUp({ name, path, size, createdAt }: BackupSummary): void {
+      log.info({ name, path, size, createdAt: new Date(createdAt).toISOString() }, "backup made");
+    },
+    /** When the newest backup in the configured place was made. */
+    backupStands(at: number | null): void {
+      metrics.backupLastSuccess.set(at === null ? 0 : at / 1000);
+    },
+    backupFailed(error: unknown): void {
+      log.error({ err: error }, "the backup failed; earlier ones are untouched");
+    },
+    restored(restore: { readonly epoch: number; readonly at: number; readonly detail: object }): void {
+      log.warn(
+        { epoch: restore.epoch, at: new Date(restore.at).toISOString(), ...restore.detail },
+        "this authority was restored from a backup; make sure that the service it replaces stays stopped",
+      );
+    },
+    unvouched(leaf: { readonly serial: string; readonly identity: string; readonly address: string }): void {
+      const { serial, identity, address } = leaf;
+      log.warn({ serial, identity, address }, "a leaf with our issuer's signature that is not in the store was refused");
     },
     committed(seconds: number): void {
       metrics.storeCommit.observe(seconds);

@@ -55,6 +55,10 @@ export function createMetrics(version: string) {
       registers: [registry],
     }),
     ready: gauge("newleaf_ready", "1 when the store can commit and an issuer can sign: what /readyz answers"),
+    backupLastSuccess: gauge(
+      "newleaf_backup_last_success_timestamp_seconds",
+      "When the newest backup was made; 0 while there is none",
+    ),
     buildInfo: gauge("newleaf_build_info", "Constant 1, labelled with the version", ["version"]),
   };
   metrics.buildInfo.set({ version }, 1);

@@ -7,8 +7,11 @@ import type { ActorKind, AuditEntry } from "../store/audit.ts";
 import type { Role } from "../store/identities.ts";
 import { StaleBasis, type Store } from "../store/store.ts";
 import type { Allowance } from "./allowance.ts";
+import type { Backups } from "./backups.ts";
+import type { Connections } from "./connections.ts";
 import type { Feed } from "./feed.ts";
 import type { IssuerRegistry } from "./issuers.ts";
+import type { Presence } from "./presence.ts";
 import type { Sightings } from "./sightings.ts";
 
 export interface Authority {
@@ -18,6 +21,10 @@ export interface Authority {
   /** Cryptographically random bytes. */
   readonly random: (size: number) => Buffer;
   readonly issuers: IssuerRegistry;
+  /** Connections by the leaf they were made with. */
+  readonly connections: Connections;
+  /** Who is there, and which CRL is in force at each. */
+  readonly presence: Presence;
   /** Tells held polls that something they wait for changed. */
   readonly feed: Feed;
   readonly events: Events;
@@ -25,6 +32,7 @@ export interface Authority {
   readonly sightings: Sightings;
   /** Certificates within an hour, by lineage. */
   readonly issuances: Allowance;
+  readonly backups: Backups;
 }
 
 /** Who asks, for the audit log. Use cases fill in what they learn on the way, so that a refusal names it too. */

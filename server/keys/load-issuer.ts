@@ -14,6 +14,15 @@ export function loadIssuer(certificateDer: Uint8Array, keyFile: string): Issuer 
 }
 
 /**
+ * An issuer whose key was read already.
+ * @param name what to call it in an error
+ * @throws AppError `conflict` when it is not a private key, or not the certificate's
+ */
+export function issuerFromPem(certificateDer: Uint8Array, pem: Buffer, name: string): Issuer {
+  return openIssuer(certificateDer, parse(Buffer.from(pem), name));
+}
+
+/**
  * An unencrypted private key that only its owner can read.
  * @throws AppError `conflict`, Error (ENOENT and what else opening a file gives)
  */

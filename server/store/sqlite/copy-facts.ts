@@ -1,10 +1,11 @@
 /** What a copy of the database is and holds. Copies are plain files without a log beside them: nothing is written to look at one. */
-import Database from "better-sqlite3";
 import { type AuditVerdict, genesisHash, verifyAuditChain } from "../../audit-chain.ts";
+import type { CrlRecord, IssuerRow } from "../issuers.ts";
 import type { JournalPosition } from "../journal.ts";
 import type { CopyFacts } from "../restores.ts";
 import { auditReads } from "./audit.ts";
 import { type Connection, openForReading } from "./database.ts";
+import { storedIssuers } from "./issuers.ts";
 import { readMigrations } from "./migrations.ts";
 
 const rowsAtOnce = 10_000;
@@ -83,6 +84,22 @@ export function readCopyFacts(path: string): CopyFacts {
       restores: tables["restores"] ?? 0,
     };
   });
+}
+
+/** The CA certificates, and of each the newest CRL. */
+export function readCopiedIssuers(path: string): {
+  readonly issuers: readonly IssuerRow[];
+  readonly crls: readonly CrlRecord[];
+} {
+  return onCopy(path, (database) => ({
+    issuers: storedIssuers(database).all(),
+    crls: database
+      .prepare<[], CrlRecord>(
+        `SELECT issuer_id AS issuerId, max(number) AS number, this_update AS thisUpdate, next_update AS nextUpdate, der
+         FROM crls GROUP BY issuer_id`,
+      )
+      .all(),
+  }));
 }
 
 /** Checks the copy's audit chain from its first row to its last, without holding it all. */

@@ -1,0 +1,81 @@
+/** The running service's backups: one at a time, the configured number kept, the journal cut where the oldest of them begins. */
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Clock } from "@newleaf/shared/clock";
+import { AppError } from "@newleaf/shared/problems";
+import type { Backups, BackupRequest, BackupSummary } from "../authority/backups.ts";
+import type { ServerConfig } from "../config.ts";
+import type { Store } from "../store/store.ts";
+import { type BackupOrder, makeBackup } from "./create.ts";
+import { listBackups, prune } from "./shelf.ts";
+
+export interface BackupDesk {
+  readonly store: Pick<Store, "copyTo" | "cutJournal">;
+  readonly config: Pick<ServerConfig, "backup" | "dataDir" | "journal">;
+  readonly clock: Clock;
+  /** Of Newleaf. */
+  readonly version: string;
+  /** The active issuer, when its key is at hand. */
+  readonly signer: () => BackupOrder["signer"];
+  /** Removes what the journal holds from before the line `n`; given when there is a journal. */
+  readonly dropJournalBefore?: (n: number) => Promise<unknown>;
+}
+
+/** Looks at what is on disk first. */
+export async function openBackups(desk: BackupDesk): Promise<Backups> {
+  const { config } = desk;
+  await removeScratch(config.dataDir);
+  let last = (await listBackups(config.backup.directory))[0]?.createdAt ?? null;
+  let busy = false;
+  return {
+    async make(request) {
+      if (busy) throw new AppError("conflict", "A backup is being made already; wait for it", { retryAfterSeconds: 30 });
+      busy = true;
+      try {
+        const made = await makeAndTidy(desk, request);
+        if (request.directory === undefined) last = made.createdAt;
+        return made;
+      } finally {
+        busy = false;
+      }
+    },
+    list: () => listBackups(config.backup.directory),
+    lastSuccessAt: () => last,
+  };
+}
+
+async function makeAndTidy(desk: BackupDesk, request: BackupRequest): Promise<BackupSummary> {
+  const { backup, dataDir } = desk.config;
+  // Before the copy: what the copy lacks is then in segments that begin no later than it ends.
+  await desk.store.cutJournal();
+  const made = await makeBackup({
+    store: desk.store,
+    dataDir,
+    directory: request.directory ?? backup.directory,
+    recipients: request.recipients ?? backup.recipients,
+    now: desk.clock.now(),
+    version: desk.version,
+    signer: desk.signer(),
+  });
+  // Backups elsewhere are somebody's own: nothing is removed there, nor for their sake.
+  if (request.directory === undefined) {
+    const kept = await prune(backup.directory, backup.keep);
+    await dropJournal(desk, kept, made);
+  }
+  return made;
+}
+
+/** A backup of another journal, or of none, needs nothing of this one. */
+async function dropJournal(desk: BackupDesk, kept: readonly BackupSummary[], made: BackupSummary): Promise<void> {
+  const journal = made.journal?.journal;
+  if (journal === undefined || desk.dropJournalBefore === undefined) return;
+  const positions = kept.flatMap((one) => (one.journal?.journal === journal ? [one.journal.n] : []));
+  await desk.dropJournalBefore(Math.min(...positions));
+}
+
+/** What a backup that was cut off left in the data directory. */
+async function removeScratch(dataDir: string): Promise<void> {
+  for (const name of await readdir(dataDir)) {
+    if (/^\.backup-[A-Za-z0-9]{6}$/.test(name)) await rm(join(dataDir, name), { recursive: true, force: true });
+  }
+}
