@@ -7,6 +7,7 @@ import { fingerprint, spkiOf } from "@newleaf/shared/fingerprint";
 import { generateKey } from "@newleaf/shared/key-algorithm";
 import { noNames } from "@newleaf/shared/names";
 import { createIntermediate, createRoot, createTwin } from "../ca/ceremony.ts";
+import { thisUpdateOf } from "../ca/crl-times.ts";
 import { buildCrl } from "../ca/crl.ts";
 import { type Issuer, openIssuer } from "../ca/issuer.ts";
 import { prepareLeaf, signLeaf } from "../ca/leaf.ts";
@@ -201,7 +202,7 @@ function issuerRow(kind: "root" | "intermediate", issuer: Issuer, parent: string
 }
 
 function firstCrl(issuer: Issuer, now: number, nextUpdate: number): CrlRecord {
-  const thisUpdate = Math.floor(now / 1000) * 1000;
+  const thisUpdate = thisUpdateOf(now, null, nextUpdate - now);
   const values = { number: 1, thisUpdate, nextUpdate };
   return { issuerId: issuer.id, ...values, der: buildCrl({ issuer, ...values, revoked: [] }) };
 }

@@ -132,6 +132,7 @@ async function promote(authority: Authority, caller: Caller, leaf: PresentedLeaf
   await authority.store.promote({
     serial: leaf.serial,
     at,
+    address: caller.address,
     audit: [
       auditEntry(caller, at, "certificate.first-used", leaf.serial, {
         identity: leaf.identity,

@@ -5,7 +5,7 @@ import type { IdentityEntry } from "../store/identities.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
 import { applyInventory, checkEntry, requireIdentity } from "./inventory.ts";
 import { requireAnotherAdmin, requireTouchOfProfile } from "./permissions.ts";
-import { revoke } from "./revoke.ts";
+import { revoke, turnAway } from "./revoke.ts";
 
 /**
  * Adds one identity.
@@ -94,6 +94,8 @@ export async function setSuspended(
   ]);
   authority.events.acted(action, caller, { identity: id });
   authority.feed.announceTo(id);
+  // Its leaves are refused from now on: so end its connections.
+  if (suspended) turnAway(authority, await authority.store.listUsable(id, at));
 }
 
 /** Revokes its usable leaves (cessationOfOperation), then removes it. @throws AppError identity-unknown, not-permitted (also: the last admin stays) */

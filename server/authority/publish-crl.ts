@@ -4,8 +4,9 @@
  * each service, so that numbers follow one another.
  */
 import { AppError } from "@newleaf/shared/problems";
+import { thisUpdateOf } from "../ca/crl-times.ts";
 import { buildCrl, encodeRevoked } from "../ca/crl.ts";
-import type { CrlRecord, IssuerRow } from "../store/issuers.ts";
+import type { CrlRecord } from "../store/issuers.ts";
 import type { RevocationRecord } from "../store/revocations.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
 
@@ -72,7 +73,10 @@ export async function publishCrl(
   return onFreshBasis(() =>
     inPublicationTurn(authority, async () => {
       const crl = await nextCrl(authority, issuerId, {});
-      const entry = auditEntry(caller, crl.thisUpdate, "crl.published", issuerId, { number: crl.number, reason });
+      const entry = auditEntry(caller, authority.clock.now(), "crl.published", issuerId, {
+        number: crl.number,
+        reason,
+      });
       await authority.store.recordCrl(crl, [entry]);
       releaseCrl(authority, crl);
       return crl;
@@ -85,7 +89,9 @@ export async function publishDueCrls(authority: Authority, caller: Caller): Prom
   const now = authority.clock.now();
   const stale = new Set(await authority.store.listStaleCrlIssuers());
   for (const row of authority.issuers.rows) {
-    if (row.state === "retired" || !authority.issuers.signers.has(row.id)) continue;
+    if (row.notAfter <= now) continue;
+    // A revoked issuer says who is revoked for as long as it can: not every verifier looks at its parent's CRL.
+    if ((row.state === "retired" && row.revokedAt == null) || !authority.issuers.signers.has(row.id)) continue;
     const newest = authority.issuers.crls.get(row.id);
     if (newest === undefined || stale.has(row.id) || isDue(newest, now, authority)) {
       await publishCrl(authority, caller, row.id, stale.has(row.id) ? "revocations not yet listed" : "schedule");
@@ -94,20 +100,23 @@ export async function publishDueCrls(authority: Authority, caller: Caller): Prom
 }
 
 /** A clock that stepped back makes thisUpdate lie in the future: publish then too. */
-function isDue(newest: CrlRecord, now: number, authority: Authority): boolean {
-  return now - newest.thisUpdate >= authority.config.crl.interval || newest.thisUpdate > now + 1_000;
+function isDue(newest: CrlRecord, now: number, { config }: Authority): boolean {
+  // Read from the store it does not say when it was made: then it is due a little early.
+  return now - (newest.asOf ?? newest.thisUpdate) >= config.crl.interval || newest.thisUpdate > now + 1_000;
 }
 
 async function nextCrl(authority: Authority, issuerId: string, change: CrlChange): Promise<CrlRecord> {
   const issuer = authority.issuers.signers.get(issuerId);
   const row = authority.issuers.rows.find((candidate) => candidate.id === issuerId);
   if (issuer === undefined || row === undefined) throw new AppError("issuer-unavailable");
+  const now = authority.clock.now();
   const bySerial = new Map((await authority.store.listRevocations(issuerId)).map((record) => [record.serial, record]));
   for (const record of change.add ?? []) if (record.issuerId === issuerId) bySerial.set(record.serial, record);
   if (change.lift?.issuerId === issuerId) bySerial.delete(change.lift.serial);
 
-  const thisUpdate = Math.floor(authority.clock.now() / 1000) * 1000;
-  const nextUpdate = Math.min(thisUpdate + authority.config.crl.lifetime, lastMoment(row));
+  const { lifetime } = authority.config.crl;
+  const thisUpdate = thisUpdateOf(now, authority.issuers.crls.get(issuerId)?.thisUpdate ?? null, lifetime);
+  const nextUpdate = Math.min(Math.floor(now / 1000) * 1000 + lifetime, row.notAfter);
   const revoked = await encodeInTurns([...bySerial.values()]);
   const number = await authority.store.nextCrlNumber(issuerId);
   return {
@@ -115,13 +124,9 @@ async function nextCrl(authority: Authority, issuerId: string, change: CrlChange
     number,
     thisUpdate,
     nextUpdate,
+    asOf: now,
     der: buildCrl({ issuer, number, thisUpdate, nextUpdate, revoked }),
   };
-}
-
-/** A CRL says nothing beyond its issuer's life. */
-function lastMoment(row: IssuerRow): number {
-  return row.notAfter;
 }
 
 async function encodeInTurns(records: readonly RevocationRecord[]): Promise<Buffer> {

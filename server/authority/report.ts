@@ -8,21 +8,43 @@ export async function recordReport(authority: Authority, presented: PresentedLea
   const at = authority.clock.now();
   const clockSkew = Date.parse(report.clock) - at;
   await authority.store.recordReport({ identity: presented.identity, serial: presented.serial, at, clockSkew, report });
+  authority.presence.reported(presented.identity, report.crls);
   authority.events.reported(presented, report, clockSkew);
 }
 
-/** Last seen is written at most this often for each identity. */
+/** Last seen is written at most this often for each identity; sooner, but not often, when it comes with another leaf or from elsewhere. */
 const seenInterval = 5 * 60_000;
+const newsInterval = 60_000;
 const maxRemembered = 100_000;
-const lastWritten = new WeakMap<Authority, Map<string, number>>();
 
-/** Any authenticated request shows that its identity lives. */
-export async function recordSeen(authority: Authority, identity: string): Promise<void> {
+interface Written {
+  readonly at: number;
+  readonly serial: string;
+  readonly address: string;
+}
+
+const lastWritten = new WeakMap<Authority, Map<string, Written>>();
+
+/**
+ * Any authenticated request shows that its identity lives, and where its leaf is. The uses of a superseded leaf are not noted with it:
+ * they must not hide where its holder was while it was current, should two hold it.
+ */
+export async function recordUse(authority: Authority, leaf: PresentedLeaf, address: string): Promise<void> {
+  const { identity, serial } = leaf;
   const now = authority.clock.now();
-  const written = lastWritten.get(authority) ?? new Map<string, number>();
+  authority.presence.seen(identity);
+  const written = lastWritten.get(authority) ?? new Map<string, Written>();
   lastWritten.set(authority, written);
-  if (now - (written.get(identity) ?? 0) < seenInterval) return;
+  const last = written.get(identity);
+  const isNews = last === undefined || last.serial !== serial || last.address !== address;
+  if (last !== undefined && now - last.at < (isNews ? newsInterval : seenInterval)) return;
   if (written.size >= maxRemembered) written.clear();
-  written.set(identity, now);
-  await authority.store.recordSeen(identity, now);
+  written.set(identity, { at: now, serial, address });
+  try {
+    await authority.store.recordSeen(identity, now, leaf.state === "superseded" ? undefined : { serial, address });
+  } catch (error) {
+    // What was asked for does not depend on it.
+    written.delete(identity);
+    authority.events.faulted(error, "noting when an identity was seen");
+  }
 }

@@ -8,7 +8,7 @@ import { refuseUnfit } from "../authority/gate.ts";
 import { certificateAnswer, isoTime } from "../authority/issue.ts";
 import { readChanges } from "../authority/publications.ts";
 import { renewalWindowOf, type Window } from "../authority/renewal-window.ts";
-import { recordReport, recordSeen } from "../authority/report.ts";
+import { recordReport } from "../authority/report.ts";
 import { renew } from "../authority/renew.ts";
 import type { CertificateRow } from "../store/certificates.ts";
 import { sendJson } from "./answers.ts";
@@ -43,7 +43,6 @@ export function agentsApp(authority: Authority, stopping: AbortSignal): Express 
 
   app.get(paths.renewalWindow, async (request, response) => {
     const leaf = leafOf(request);
-    await recordSeen(authority, leaf.identity);
     const window = await renewalWindowOf(authority, leaf);
     sendJson(response, 200, { start: isoTime(window.start), end: isoTime(window.end), reason: window.reason });
   });
@@ -96,7 +95,6 @@ function changeFeed(authority: Authority, stopping: AbortSignal) {
   let held = 0;
   return async (request: Request, response: Response): Promise<void> => {
     const presented = leafOf(request);
-    await recordSeen(authority, presented.identity);
     const { after, wait } = request.query;
     const deadline = performance.now() + Math.min(maxWait, typeof wait === "string" ? parseDuration(wait) : 0);
     const gone = new AbortController();

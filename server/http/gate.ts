@@ -3,6 +3,7 @@ import type { ErrorRequestHandler, Request, RequestHandler } from "express";
 import { AppError, type ProblemCode } from "@newleaf/shared/problems";
 import type { Authority } from "../authority/authority.ts";
 import { admit } from "../authority/gate.ts";
+import { recordUse } from "../authority/report.ts";
 import type { HandshakeFailure } from "../events.ts";
 import { contextOf } from "./context.ts";
 import { peerOf } from "./peer.ts";
@@ -24,7 +25,10 @@ export function gate(authority: Authority, { renewalPath }: { renewalPath?: stri
   return async (request, _response, next) => {
     const context = contextOf(request);
     const toRenew = request.method === "POST" && request.path === renewalPath;
-    context.leaf = await admit(authority, context.caller, peerOf(request), { toRenew });
+    const leaf = await admit(authority, context.caller, peerOf(request), { toRenew });
+    context.leaf = leaf;
+    if (context.listener === "agents" && leaf.profile !== "operator")
+      await recordUse(authority, leaf, context.caller.address);
     next();
   };
 }

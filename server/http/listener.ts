@@ -3,8 +3,10 @@ import { createServer as createHttpServer, type RequestListener, type Server as 
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { AppError } from "@newleaf/shared/problems";
+import type { Connections } from "../authority/connections.ts";
 import type { Address } from "../config-tree.ts";
 import type { Events, HandshakeFailure } from "../events.ts";
+import { keepConnections } from "./connections.ts";
 import type { ListenerName } from "./context.ts";
 import type { SecureContextSettings } from "./tls.ts";
 
@@ -37,7 +39,12 @@ export interface ListenerOptions {
   readonly app: RequestListener;
   readonly events: Events;
   /** Absent: plain HTTP. */
-  readonly tls?: { readonly settings: SecureContextSettings; readonly clientCertificates: boolean };
+  readonly tls?: {
+    readonly settings: SecureContextSettings;
+    readonly clientCertificates: boolean;
+    /** Where connections are kept by the leaf they were made with. */
+    readonly connections: Connections;
+  };
 }
 
 /** Resolves when it listens; rejects with what the address is and why it cannot be had. */
@@ -76,6 +83,7 @@ function tlsServer({ app, name, events }: ListenerOptions, tls: NonNullable<List
     },
     app,
   );
+  if (tls.clientCertificates) keepConnections(server, tls.connections);
   const addresses = new WeakMap<object, string>();
   // The address is gone from a socket that was reset: note it while it is there.
   server.on("connection", (socket: Socket) => addresses.set(socket, socket.remoteAddress ?? "unknown"));

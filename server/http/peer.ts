@@ -10,7 +10,11 @@ const peers = new WeakMap<TLSSocket, Peer | null>();
 
 /** Null when no certificate was presented. */
 export function peerOf(request: IncomingMessage): Peer | null {
-  const { socket } = request;
+  return peerOfSocket(request.socket);
+}
+
+/** The same, before anything was asked. */
+export function peerOfSocket(socket: unknown): Peer | null {
   if (!(socket instanceof TLSSocket)) return null;
   const known = peers.get(socket);
   if (known !== undefined) return known;

@@ -9,7 +9,9 @@ export function loadSigners(rows: readonly IssuerRow[], dataDir: string): Readon
   const signers = new Map<string, Issuer>();
   for (const row of rows) {
     const file = join(dataDir, "issuers", `${row.id}.key.pem`);
-    if (row.kind === "intermediate" && row.state !== "retired" && existsSync(file))
+    // A revoked issuer signs nothing but CRLs any more.
+    const isNeeded = row.state !== "retired" || row.revokedAt != null;
+    if (row.kind === "intermediate" && isNeeded && existsSync(file))
       signers.set(row.id, loadIssuer(row.certificate, file));
   }
   return signers;

@@ -97,6 +97,8 @@ export interface IssuanceRecord {
 export interface PromotionRecord {
   readonly serial: string;
   readonly at: number;
+  /** Where its first use came from. */
+  readonly address?: string;
   readonly audit: readonly AuditEntry[];
 }
 

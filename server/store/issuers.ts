@@ -1,5 +1,6 @@
 import type { AuditEntry } from "./audit.ts";
 import type { IdentityEntry, Role } from "./identities.ts";
+import type { RevocationReason, RevocationRecord } from "./revocations.ts";
 
 /** Roots are `active` while they are in the bundle. Leaves of `active` and `draining` issuers are accepted. */
 export type IssuerState = "staged" | "active" | "draining" | "retired";
@@ -15,6 +16,9 @@ export interface IssuerRow {
   readonly twin: Uint8Array | null;
   readonly notBefore: number;
   readonly notAfter: number;
+  /** When it was revoked here as a whole, and why; its state is `retired` since. Absent or null: it was not. */
+  readonly revokedAt?: number | null;
+  readonly revocationReason?: RevocationReason | null;
 }
 
 export interface CrlRecord {
@@ -24,6 +28,26 @@ export interface CrlRecord {
   readonly thisUpdate: number;
   readonly nextUpdate: number;
   readonly der: Uint8Array;
+  /** When the revocations it lists were read, which is after a backdated thisUpdate. Not stored; absent: thisUpdate. */
+  readonly asOf?: number;
+}
+
+/** An issuer is revoked as a whole. Its leaves follow as acts of their own, in batches. */
+export interface IssuerRevocation {
+  readonly issuerId: string;
+  readonly reason: RevocationReason;
+  readonly at: number;
+  readonly audit: readonly AuditEntry[];
+}
+
+/** A CRL that was made elsewhere, with the issuer's key. */
+export interface ImportedCrl {
+  readonly crl: CrlRecord;
+  /** The next number when it was judged; another is StaleBasis. */
+  readonly basisNext: number;
+  /** All it lists. */
+  readonly records: readonly RevocationRecord[];
+  readonly audit: readonly AuditEntry[];
 }
 
 export interface BundleRow {
@@ -56,4 +80,8 @@ export interface IssuerStore {
   /** Throws StaleBasis when the number is not the next. Old CRLs may be dropped (the newest two stay). */
   recordCrl(crl: CrlRecord, audit: readonly AuditEntry[]): Promise<void>;
   latestCrl(issuerId: string): Promise<CrlRecord | null>;
+  /** Retires the issuer for good. Once: what is revoked already stays as it is (its audit rows are not written again). Throws AppError `not-found`. */
+  revokeIssuer(revocation: IssuerRevocation): Promise<void>;
+  /** Throws StaleBasis when another CRL came meanwhile; AppError `conflict` when its number is not above the newest. */
+  importCrl(imported: ImportedCrl): Promise<void>;
 }

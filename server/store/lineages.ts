@@ -15,6 +15,16 @@ export interface LineageRow {
   readonly evidence: Readonly<Record<string, unknown>> | null;
 }
 
+/** Where a leaf was used from. The last use may be a few minutes older than the truth. */
+export interface LeafUse {
+  readonly serial: string;
+  readonly generation: number;
+  readonly firstAt: number;
+  readonly firstAddress: string;
+  readonly lastAt: number;
+  readonly lastAddress: string;
+}
+
 export interface LineageFilter extends PageRequest {
   readonly identity?: string;
   readonly state?: LineageState;
@@ -26,6 +36,8 @@ export interface LineageStore {
   /** The identity's locked lineage, if it has one. */
   findLockedLineage(identity: string): Promise<LineageRow | null>;
   countLockedLineages(): Promise<number>;
+  /** Oldest generation first; leaves that were never used are left out. */
+  listLeafUses(lineage: string): Promise<readonly LeafUse[]>;
   /** active → locked; already locked or ended stays as it is (the audit rows are written all the same). Resolves true when it changed. */
   lockLineage(
     id: string,

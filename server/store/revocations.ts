@@ -45,6 +45,23 @@ export interface HoldRelease {
   readonly audit: readonly AuditEntry[];
 }
 
+export interface UnrevokedRequest {
+  readonly issuerId: string;
+  readonly now: number;
+  readonly from?: number;
+  readonly limit: number;
+}
+
+export interface UnrevokedLeaf {
+  readonly serial: string;
+  readonly identity: string;
+  readonly lineage: string | null;
+  readonly fingerprint: string;
+  readonly notAfter: number;
+  readonly revokedAt: number | null;
+  readonly reason: RevocationReason | null;
+}
+
 export interface RevocationStore {
   revoke(act: RevocationAct): Promise<void>;
   /** held → the state it had before. StaleBasis when it is not held any more. */
@@ -56,5 +73,13 @@ export interface RevocationStore {
   listRevocations(issuerId: string): Promise<readonly RevocationRecord[]>;
   /** Issuers with a revocation newer than their newest CRL. */
   listStaleCrlIssuers(): Promise<readonly string[]>;
+  /** Number of the first CRL that lists this revocation as it is; null when none does yet, or nothing is revoked. */
+  findListing(issuerId: string, serial: string): Promise<number | null>;
+  /**
+   * Leaves of an issuer that are in date and not finally revoked (held ones count), those that end first first. For those who revoke in
+   * batches: what is revoked is gone from the next one. `from` skips what ends before it.
+   */
+  listUnrevoked(request: UnrevokedRequest): Promise<readonly UnrevokedLeaf[]>;
+  countUnrevoked(issuerId: string, now: number): Promise<number>;
   isKeyBlocked(key: string): Promise<boolean>;
 }

@@ -19,6 +19,7 @@ import { spender } from "./enrollments.ts";
 import { inForce } from "./in-force.ts";
 import { crlWriter } from "./issuers.ts";
 import { keyBinder } from "./keys.ts";
+import { leafUseWriter } from "./leaf-uses.ts";
 import { revocationWriter } from "./revocations.ts";
 
 type Reads = Omit<CertificateStore, "recordIssuance" | "promote">;
@@ -156,6 +157,7 @@ export function certificateWrites(context: WriteContext): Pick<Writes, "recordIs
   const replace = replacer(database);
   const recordCrl = crlWriter(database);
   const promote = promoter(database);
+  const noteUse = leafUseWriter(database);
   return {
     recordIssuance(record: IssuanceRecord) {
       const { certificate: c, basis } = record;
@@ -193,7 +195,9 @@ export function certificateWrites(context: WriteContext): Pick<Writes, "recordIs
       context.audit.append(record.audit);
     },
     promote(record) {
-      if (promote(record.serial, record.at)) context.audit.append(record.audit);
+      if (!promote(record.serial, record.at)) return;
+      if (record.address !== undefined) noteUse(record.serial, record.at, record.address);
+      context.audit.append(record.audit);
     },
   };
 }

@@ -1,4 +1,5 @@
 import { AppError } from "@newleaf/shared/problems";
+import type { Statement } from "better-sqlite3";
 import type { BundleRow, CrlRecord, Foundation, IssuerRow, IssuerStore } from "../issuers.ts";
 import { StaleBasis } from "../store.ts";
 import type { WriteContext, Writes } from "./commands.ts";
@@ -20,7 +21,8 @@ const keptCrls = 2;
 export function issuerReads(database: Connection): Pick<IssuerStore, "listIssuers" | "currentBundle" | "latestCrl"> {
   const issuers = prepare<[], IssuerRow>(
     database,
-    `SELECT id, kind, parent, state, certificate, twin, not_before AS notBefore, not_after AS notAfter FROM issuers ORDER BY no`,
+    `SELECT id, kind, parent, state, certificate, twin, not_before AS notBefore, not_after AS notAfter,
+       revoked_at AS revokedAt, revocation_reason AS revocationReason FROM issuers ORDER BY no`,
   );
   const bundle = prepare<[], StoredBundle>(
     database,
@@ -42,7 +44,17 @@ export function issuerReads(database: Connection): Pick<IssuerStore, "listIssuer
   };
 }
 
-export function issuerWrites(context: WriteContext): Pick<Writes, "found" | "recordCrl"> {
+/** Every CA certificate, in the order they came. */
+export function storedIssuers(database: Connection): Statement<[], IssuerRow> {
+  return prepare<[], IssuerRow>(
+    database,
+    `SELECT id, kind, parent, state, certificate, twin, not_before AS notBefore, not_after AS notAfter FROM issuers ORDER BY no`,
+  );
+}
+
+export function issuerWrites(
+  context: WriteContext,
+): Pick<Writes, "found" | "recordCrl" | "revokeIssuer" | "importCrl"> {
   const { database } = context;
   const founded = prepare<[], number>(database, "SELECT 1 FROM issuers LIMIT 1").pluck();
   const insertIssuer = prepare(
@@ -88,6 +100,41 @@ export function issuerWrites(context: WriteContext): Pick<Writes, "found" | "rec
       recordCrl(crl);
       context.audit.append(audit);
     },
+    ...revocationOfIssuers(context, recordCrl),
+  };
+}
+
+/** The issuer itself, and the CRL that its parent's key made elsewhere. */
+function revocationOfIssuers(
+  { database, audit }: WriteContext,
+  recordCrl: ReturnType<typeof crlWriter>,
+): Pick<Writes, "revokeIssuer" | "importCrl"> {
+  const nextNumber = crlNumberer(database);
+  const isKnown = prepare<[string], number>(database, "SELECT 1 FROM issuers WHERE id = ?").pluck();
+  const retire = prepare(
+    database,
+    "UPDATE issuers SET state = 'retired', revoked_at = ?, revocation_reason = ? WHERE id = ? AND revoked_at IS NULL",
+  );
+  // What the CRL says counts: its issuer's key made it.
+  const list = prepare(
+    database,
+    `INSERT INTO revocations (issuer_id, serial, reason, revoked_at, not_after) VALUES (?, ?, ?, ?, ?)
+     ON CONFLICT (issuer_id, serial) DO UPDATE SET reason = excluded.reason, revoked_at = excluded.revoked_at`,
+  );
+  return {
+    revokeIssuer(revocation) {
+      const { issuerId, reason, at } = revocation;
+      if (isKnown.get(issuerId) === undefined) throw new AppError("not-found", `There is no issuer ${issuerId}.`);
+      if (retire.run(at, reason, issuerId).changes === 1) audit.append(revocation.audit);
+    },
+    importCrl({ crl, basisNext, records, audit: entries }) {
+      if (nextNumber(crl.issuerId) !== basisNext)
+        throw new StaleBasis(`Issuer ${crl.issuerId} got another CRL after this one was judged.`);
+      for (const { issuerId, serial, reason, revokedAt, notAfter } of records)
+        list.run(issuerId, serial, reason, revokedAt, notAfter);
+      recordCrl(crl, { mayLeap: true });
+      audit.append(entries);
+    },
   };
 }
 
@@ -95,30 +142,38 @@ export function issuerWrites(context: WriteContext): Pick<Writes, "found" | "rec
  * Stores a CRL, drops all but the newest two of its issuer, and takes the issuer off the list of those that need one.
  * The number check is what keeps a CRL that was built from an older list from hiding a newer revocation.
  */
-export function crlWriter(database: Connection): (crl: CrlRecord) => void {
+export function crlWriter(database: Connection): (crl: CrlRecord, options?: { readonly mayLeap?: boolean }) => void {
   const nextNumber = crlNumberer(database);
   const insert = prepare(
     database,
     "INSERT INTO crls (issuer_id, number, this_update, next_update, der) VALUES (?, ?, ?, ?, ?)",
   );
   const drop = prepare(database, "DELETE FROM crls WHERE issuer_id = ? AND number <= ?");
-  // A revocation of the same moment or later may have missed this CRL. It keeps the issuer on the list for one more, whose
-  // thisUpdate is later than this one's even if the clock that dated the revocation was ahead.
+  // A revocation of the same moment or later may have missed this CRL. It keeps the issuer on the list for one more, which is
+  // made later than this one even if the clock that dated the revocation was ahead.
   const settle = prepare(
     database,
     "UPDATE issuers SET crl_stale_since = iif(crl_stale_since < ?, NULL, ?) WHERE id = ? AND crl_stale_since IS NOT NULL",
   );
-  return (crl) => {
+  const settleEntries = prepare(
+    database,
+    "UPDATE revocations SET crl_number = ? WHERE issuer_id = ? AND crl_number IS NULL",
+  );
+  return (crl, { mayLeap = false } = {}) => {
     const next = nextNumber(crl.issuerId);
+    if (mayLeap && crl.number < next)
+      throw new AppError("conflict", `CRL ${crl.number} of issuer ${crl.issuerId} is below ${next}, the next number.`);
     // The first of all may have any number: it was made at a ceremony.
-    if (crl.number !== next && next !== 1) {
+    if (crl.number !== next && next !== 1 && !mayLeap) {
       throw new StaleBasis(
         `CRL ${crl.number} of issuer ${crl.issuerId} was made to be another one; the next is ${next}.`,
       );
     }
     insert.run(crl.issuerId, crl.number, crl.thisUpdate, crl.nextUpdate, crl.der);
     drop.run(crl.issuerId, crl.number - keptCrls);
-    settle.run(crl.thisUpdate, crl.thisUpdate, crl.issuerId);
+    const asOf = crl.asOf ?? crl.thisUpdate;
+    settle.run(asOf, asOf, crl.issuerId);
+    settleEntries.run(crl.number, crl.issuerId);
   };
 }
 

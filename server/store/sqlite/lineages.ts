@@ -2,6 +2,7 @@ import { AppError } from "@newleaf/shared/problems";
 import type { LineageRow, LineageState, LineageStore } from "../lineages.ts";
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
+import { leafUseReads } from "./leaf-uses.ts";
 import { filterBy, mapPage, newFilter, readPage } from "./pages.ts";
 
 interface StoredLineage extends Omit<LineageRow, "evidence"> {
@@ -45,6 +46,7 @@ export function lineageReads(database: Connection): Omit<LineageStore, "lockLine
       return row === undefined ? null : toLineage(row);
     },
     countLockedLineages: async () => countLocked.get() ?? 0,
+    ...leafUseReads(database),
   };
 }
 

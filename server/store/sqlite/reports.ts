@@ -1,7 +1,8 @@
 import type { AgentReport } from "@newleaf/shared/api";
-import type { AgentStanding, ReportRow, ReportStore } from "../reports.ts";
+import type { AgentStanding, ReportedCrls, ReportRow, ReportStore } from "../reports.ts";
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
+import { leafUseWriter } from "./leaf-uses.ts";
 
 interface StoredReport extends Omit<ReportRow, "report"> {
   readonly report: string;
@@ -11,7 +12,9 @@ interface StoredStanding extends Omit<AgentStanding, "mismatch"> {
   readonly mismatch: 0 | 1;
 }
 
-export function reportReads(database: Connection): Pick<ReportStore, "findReport" | "listStandings"> {
+export function reportReads(
+  database: Connection,
+): Pick<ReportStore, "findReport" | "listStandings" | "listReportedCrls"> {
   const find = prepare<[string], StoredReport>(
     database,
     "SELECT identity, at, serial, clock_skew AS clockSkew, report FROM reports WHERE identity = ?",
@@ -25,7 +28,18 @@ export function reportReads(database: Connection): Pick<ReportStore, "findReport
      FROM sightings s JOIN identities i ON i.id = s.identity LEFT JOIN reports r ON r.identity = s.identity
      WHERE i.state <> 'removed' ORDER BY s.last_seen_at LIMIT ?`,
   );
+  const crls = prepare<[number, number, number], Omit<ReportedCrls, "crls"> & { readonly crls: string }>(
+    database,
+    `SELECT r.no AS position, r.identity, r.at, json_extract(r.report, '$.crls') AS crls FROM reports r
+     WHERE r.no > ? AND EXISTS (SELECT 1 FROM certificates c
+       WHERE c.identity = r.identity AND c.state IN ('pending', 'current') AND c.not_after > ?) ORDER BY r.no LIMIT ?`,
+  );
   return {
+    async listReportedCrls(after, limit, now) {
+      return crls
+        .all(after, now, limit)
+        .map((row) => ({ ...row, crls: JSON.parse(row.crls) as Record<string, number> }));
+    },
     async findReport(identity) {
       const row = find.get(identity);
       return row === undefined ? null : { ...row, report: JSON.parse(row.report) as AgentReport };
@@ -49,13 +63,15 @@ export function reportWrites(context: WriteContext): Pick<Writes, "recordReport"
      ON CONFLICT (identity) DO UPDATE SET at = excluded.at, serial = excluded.serial, clock_skew = excluded.clock_skew,
        report = excluded.report, served = excluded.served`,
   );
+  const noteUse = leafUseWriter(database);
   return {
     recordReport({ identity, at, serial, clockSkew, report }) {
       see.run(identity, at);
       put.run(identity, at, serial, clockSkew, JSON.stringify(report), JSON.stringify(servedFingerprints(report)));
     },
-    recordSeen(identity, at) {
+    recordSeen(identity, at, use) {
       see.run(identity, at);
+      if (use !== undefined) noteUse(use.serial, at, use.address);
     },
   };
 }

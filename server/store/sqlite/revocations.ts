@@ -1,6 +1,12 @@
 import { AppError } from "@newleaf/shared/problems";
 import type { CrlRecord } from "../issuers.ts";
-import type { RevocationAct, RevocationReason, RevocationRecord, RevocationStore } from "../revocations.ts";
+import type {
+  RevocationAct,
+  RevocationReason,
+  RevocationRecord,
+  RevocationStore,
+  UnrevokedLeaf,
+} from "../revocations.ts";
 import { StaleBasis } from "../store.ts";
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
@@ -20,10 +26,44 @@ export function revocationReads(database: Connection): Omit<RevocationStore, "re
     database,
     "SELECT id FROM issuers WHERE crl_stale_since IS NOT NULL ORDER BY no",
   ).pluck();
+  const listing = prepare<[string, string], number | null>(
+    database,
+    "SELECT crl_number FROM revocations WHERE issuer_id = ? AND serial = ?",
+  ).pluck();
+  const leaves = (state: string, index: string, rest: string) =>
+    prepare<(string | number)[], UnrevokedLeaf>(
+      database,
+      `SELECT serial, identity, lineage, fingerprint, not_after AS notAfter, revoked_at AS revokedAt, reason
+       FROM certificates INDEXED BY ${index} WHERE ${state} AND issuer_id = ? AND not_after >= ? ${rest}`,
+    );
+  const count = (state: string, index: string) =>
+    prepare<[string, number], number>(
+      database,
+      `SELECT count(*) FROM certificates INDEXED BY ${index} WHERE ${state} AND issuer_id = ? AND not_after >= ?`,
+    ).pluck();
+  const byExpiry = "ORDER BY not_after LIMIT ?";
+  // Each of these indexes is narrow and holds what is alive only; the issuer is looked up in the rows it names.
+  const isLive = "state IN ('pending', 'current')";
+  const live = leaves(isLive, "certificates_live_by_expiry", byExpiry);
+  const superseded = leaves("state = 'superseded'", "certificates_superseded", byExpiry);
+  const heldOf = leaves("state = 'held'", "certificates_withdrawn", "");
+  const countLive = count(isLive, "certificates_live_by_expiry");
+  const countSuperseded = count("state = 'superseded'", "certificates_superseded");
+  const countHeld = count("state = 'held'", "certificates_withdrawn");
   return {
     isKeyBlocked,
     listRevocations: async (issuerId) => ofIssuer.all(issuerId, issuerId),
     listStaleCrlIssuers: async () => stale.all(),
+    findListing: async (issuerId, serial) => listing.get(issuerId, serial) ?? null,
+    async listUnrevoked({ issuerId, now, from = now, limit }) {
+      const held = from === now ? heldOf.all(issuerId, now) : [];
+      return [...held, ...live.all(issuerId, from, limit), ...superseded.all(issuerId, from, limit)]
+        .toSorted((a, b) => a.notAfter - b.notAfter)
+        .slice(0, limit);
+    },
+    async countUnrevoked(issuerId, now) {
+      return [countHeld, countLive, countSuperseded].reduce((sum, count) => sum + (count.get(issuerId, now) ?? 0), 0);
+    },
   };
 }
 
@@ -76,7 +116,7 @@ export function revocationWriter(database: Connection): (record: RevocationRecor
   const put = prepare(
     database,
     `INSERT INTO revocations (issuer_id, serial, reason, revoked_at, not_after) VALUES (?, ?, ?, ?, ?)
-     ON CONFLICT (issuer_id, serial) DO UPDATE SET reason = excluded.reason, revoked_at = excluded.revoked_at`,
+     ON CONFLICT (issuer_id, serial) DO UPDATE SET reason = excluded.reason, revoked_at = excluded.revoked_at, crl_number = NULL`,
   );
   const markStale = staleMarker(database);
   return (record, crls) => {

@@ -1,0 +1,92 @@
+/**
+ * Who is there, and which CRL is in force at each: from requests and reports, in memory. Nothing is decided by it; it tells an
+ * operator who has not followed yet. What was reported before a start is read from the store the first time it is asked for.
+ */
+import type { Clock } from "@newleaf/shared/clock";
+import type { Store } from "../store/store.ts";
+import type { Feed } from "./feed.ts";
+
+/** A request within this time, or a held poll, is being connected: who polls without being held is told to come again after 30 s. */
+export const connectedFor = 2 * 60_000;
+const rowsPerTurn = 1_000;
+
+export interface Standing {
+  readonly identity: string;
+  readonly connected: boolean;
+  /** Of the CRL last reported to be in force there; null when none was. */
+  readonly number: number | null;
+}
+
+export interface Presence {
+  /** An authenticated request of a host. */
+  seen(identity: string): void;
+  /** CRL numbers in force, by issuer. */
+  reported(identity: string, crls: Readonly<Record<string, number>>): void;
+  /** What it came with is refused from now on; it counts again when it comes again. */
+  left(identity: string): void;
+  /**
+   * Everybody who is connected, or has reported before and is not. A connected one that has never reported counts when it holds a poll:
+   * it is an agent; others only renew, and keep no CRL that we know of.
+   */
+  standings(issuerId: string): Promise<readonly Standing[]>;
+}
+
+export function createPresence(store: Pick<Store, "listReportedCrls">, feed: Feed, clock: Clock): Presence {
+  const lastSeen = new Map<string, number>();
+  const numbers = new Map<string, Map<string, number>>();
+  const reporters = new Set<string>();
+  const gone = new Set<string>();
+  let loading: Promise<void> | null = null;
+
+  const note = (identity: string, crls: Readonly<Record<string, number>>): void => {
+    reporters.add(identity);
+    for (const [issuer, number] of Object.entries(crls)) {
+      const ofIssuer = numbers.get(issuer) ?? new Map<string, number>();
+      numbers.set(issuer, ofIssuer);
+      ofIssuer.set(identity, number);
+    }
+  };
+  const load = async (): Promise<void> => {
+    for (let after = 0; ;) {
+      const rows = await store.listReportedCrls(after, rowsPerTurn, clock.now());
+      // Who has reported since the start has said something newer.
+      for (const { identity, crls } of rows) if (!reporters.has(identity)) note(identity, crls);
+      const last = rows.at(-1);
+      if (last === undefined || rows.length < rowsPerTurn) return;
+      after = last.position;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  return {
+    seen(identity) {
+      lastSeen.set(identity, clock.now());
+      gone.delete(identity);
+    },
+    reported(identity, crls) {
+      // A CRL that is no longer in force there is no longer reported.
+      for (const ofIssuer of numbers.values()) ofIssuer.delete(identity);
+      note(identity, crls);
+    },
+    left(identity) {
+      lastSeen.delete(identity);
+      gone.add(identity);
+    },
+    async standings(issuerId) {
+      loading ??= load().catch((error: unknown) => {
+        loading = null;
+        throw error;
+      });
+      await loading;
+      const ofIssuer = numbers.get(issuerId);
+      const held = new Set(feed.held());
+      const recently = clock.now() - connectedFor;
+      const found: Standing[] = [];
+      for (const identity of reporters.union(held)) {
+        const connected = held.has(identity) || (lastSeen.get(identity) ?? -Infinity) >= recently;
+        if (!connected && gone.has(identity)) continue;
+        found.push({ identity, connected, number: ofIssuer?.get(identity) ?? null });
+      }
+      return found;
+    },
+  };
+}
