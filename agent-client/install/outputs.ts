@@ -2,9 +2,9 @@
 import { createHash, createHmac, type KeyObject, X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { fingerprint } from "@newleaf/shared/fingerprint";
+import { keyStore, passphraseProblem, trustStore } from "@newleaf/shared/pkcs12";
 import { readGuarded, readSecretLine } from "../guarded-open.ts";
 import type { FileName, Material, OutputName, PemFile } from "./material.ts";
-import { keyStore, passphraseProblem, trustStore } from "./pkcs12.ts";
 import { authoritiesOf, renderFiles } from "./render.ts";
 import { explained, InstallError, type Target } from "./target.ts";
 import { factsFor, maxTemplateBytes, parseTemplate, renderTemplate, type Template } from "./template.ts";

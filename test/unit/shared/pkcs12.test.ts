@@ -6,11 +6,11 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { createSecureContext } from "node:tls";
 import { pemDecode } from "@newleaf/shared/pem";
-import { keyStore, macKey, passphraseProblem, trustStore } from "../../../../agent-client/install/pkcs12.ts";
-import { makeMaterial } from "../../../support/material.ts";
-import { needs } from "../../../support/programs.ts";
-import { temporaryDirectory } from "../../../support/temporary-directory.ts";
-import { makeTestCa } from "../../../support/test-ca.ts";
+import { keyStore, macKey, passphraseProblem, trustStore } from "@newleaf/shared/pkcs12";
+import { makeMaterial } from "../../support/material.ts";
+import { needs } from "../../support/programs.ts";
+import { temporaryDirectory } from "../../support/temporary-directory.ts";
+import { makeTestCa } from "../../support/test-ca.ts";
 
 const passphrase = "a pass-phrase of some length";
 

@@ -4,8 +4,7 @@
  */
 import { createCipheriv, createHmac, hash, hkdfSync, type KeyObject, pbkdf2, X509Certificate } from "node:crypto";
 import { promisify } from "node:util";
-import { explicit, integer, nullValue, octetString, oid, sequence, setOf, tlv } from "@newleaf/shared/der";
-import { InstallError } from "./target.ts";
+import { explicit, integer, nullValue, octetString, oid, sequence, setOf, tlv } from "./der.ts";
 
 /**
  * For encryption and MAC alike, the weaker of which is what an attacker tries: five times what OpenSSL and Java take by themselves,
@@ -33,7 +32,7 @@ export async function keyStore(
 ): Promise<Buffer> {
   const { alias, key, certificates } = entry;
   const [leaf, ...chain] = certificates;
-  if (leaf === undefined) throw new InstallError("a keystore needs a certificate for its key");
+  if (leaf === undefined) throw new Error("a keystore needs a certificate for its key");
   const derive = derivation(protection, "keystore", [
     key.export({ type: "pkcs8", format: "der" }),
     ...certificates,
