@@ -1,16 +1,15 @@
 /** `newleaf audit …` */
-import { once } from "node:events";
-import { createReadStream, createWriteStream, type ReadStream, type WriteStream } from "node:fs";
-import { createInterface } from "node:readline";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { setTimeout } from "node:timers/promises";
+import { NetworkError } from "@newleaf/shared/http-client";
+import { AppError, type ProblemCode } from "@newleaf/shared/problems";
 import type { Command } from "commander";
-import { AppError } from "@newleaf/shared/problems";
-import { type AuditVerdict, genesisHash, verifyAuditChain } from "../audit-chain.ts";
 import type { AuditRow } from "../store/audit.ts";
-import type { AdminClient } from "./admin-client.ts";
+import { type AdminClient, adminClient, type Query } from "./admin-client.ts";
 import { commandGroup, readingCommand, wholeNumber, withClient } from "./admin-command.ts";
-import { asJson, asTable } from "./output.ts";
+import { addAuditExport, jsonLine } from "./audit-copy.ts";
+import { addAuditVerify } from "./audit-verify.ts";
+import { asJson, asTable, printable } from "./output.ts";
+import type { Connection } from "./session.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -19,170 +18,154 @@ interface AuditLine extends Omit<AuditRow, "at"> {
   readonly at: string;
 }
 
-const rowsPerRequest = 1000;
+interface ListOptions extends Connection {
+  readonly actor?: string;
+  readonly action?: string;
+  readonly target?: string;
+  readonly identity?: string;
+  readonly request?: string;
+  readonly since?: string;
+  readonly until?: string;
+  readonly after?: number;
+  readonly limit?: number;
+  readonly follow?: boolean;
+}
+
+const defaultLimit = 100;
+/** Rows shown before the first new one. */
+const followLimit = 10;
+const pollMs = 1_000;
+/** A long watch outlives an operator's certificate: it is read, and renewed when due, as often as this. */
+const reopenMs = 3_600_000;
+const pageSize = 500;
 
 export function addAuditCommands(program: Command, terminal: Terminal): void {
   const group = commandGroup(program, "audit", "who did what to which: an append-only, hash-chained log");
   addList(group, terminal);
-  readingCommand(group, {
-    usage: "verify",
-    summary: "recompute the hash chain, of the service or of an exported copy",
-    examples: ["newleaf audit verify", "newleaf audit verify --file audit.jsonl"],
-    notes:
-      "Exit code 1 when a row was altered, removed or put in. Note the last hash somewhere else: with it a cut-off end shows, too.",
-  })
-    .option("--file <file>", "an exported copy instead of the service")
-    .action(
-      withClient<{ readonly file?: string }>(terminal, async ({ client, options, json }) => {
-        const verdict = await verify(options.file === undefined ? chainOf(client) : linesOf(options.file));
-        if (json) terminal.out(asJson(verdict));
-        if (!verdict.ok)
-          throw new AppError("conflict", `The audit chain is broken at row ${verdict.seq}: ${verdict.reason}`);
-        if (!json)
-          terminal.out(
-            `The chain holds: ${verdict.rows} rows, the last one ${verdict.lastSeq ?? 0} with hash ${verdict.lastHash}\n`,
-          );
-      }),
-    );
-  readingCommand(group, {
-    usage: "export",
-    summary: "every row, oldest first, one JSON object a line",
-    examples: ["newleaf audit export > audit.jsonl", "newleaf audit export --out audit.jsonl --after 120000"],
-  })
-    .option("--out <file>", "write to a file (0600) instead of stdout")
-    .option("--after <seq>", "only rows after this one", wholeNumber)
-    .action(
-      withClient<{ readonly out?: string; readonly after?: number }>(terminal, async ({ client, options }) => {
-        const lines = jsonLines(chainOf(client, options.after ?? 0));
-        if (options.out === undefined) for await (const line of lines) terminal.out(line);
-        else await pipeline(Readable.from(lines), await created(options.out));
-      }),
-    );
-}
-
-interface ListOptions {
-  readonly actor?: string;
-  readonly action?: string;
-  readonly target?: string;
-  readonly limit: number;
+  addAuditVerify(group, terminal);
+  addAuditExport(group, terminal);
 }
 
 function addList(group: Command, terminal: Terminal): void {
   readingCommand(group, {
     usage: "list",
-    summary: "the newest rows",
+    summary: "the newest rows, or with --follow those that come",
     examples: [
-      "newleaf audit list --target gateway-1",
+      "newleaf audit list --identity gateway-1 --since 7d",
+      "newleaf audit list --action certificate. --actor ann@operators",
       "newleaf audit list --action request.refused --limit 500 --json",
+      "newleaf audit list --follow --json | jq .action",
     ],
+    notes:
+      "Times are ISO 8601 or durations ago (24h). With --follow the last rows are shown oldest first, then each new one as it comes, also\nafter the service was started again; with --json one object a line.",
   })
     .option("--actor <id>", "who did it")
-    .option("--action <action>", "what was done, such as certificate.revoked")
+    .option("--action <action>", "what was done, such as certificate.revoked; `certificate.` for all that begin so")
     .option("--target <target>", "what it was done to: an identity, serial, lineage, token")
-    .option("--limit <count>", "at most this many", wholeNumber, 100)
+    .option("--identity <id>", "whom it concerned, whatever it was done to")
+    .option("--request <id>", "the X-Request-Id of the answer")
+    .option("--since <time>", "at this time or later")
+    .option("--until <time>", "before this time")
+    .option("--after <seq>", "rows after this one, oldest first", wholeNumber)
+    .option(
+      "--limit <count>",
+      "at most this many (default: 100; with --follow 10 before the first new one)",
+      wholeNumber,
+    )
+    .option("--follow", "go on with new rows until interrupted")
     .action(
       withClient<ListOptions>(terminal, async ({ client, options, json }) => {
-        const { actor, action, target, limit } = options;
-        const items = await client.list<AuditLine>("/v1/audit", { actor, action, target }, limit);
-        const rows = items.map((item) => [
-          String(item.seq),
-          item.at,
-          item.actor,
-          item.action,
-          item.target ?? "-",
-          item.detail === undefined ? "" : JSON.stringify(item.detail).slice(0, 100),
-        ]);
-        terminal.out(
-          json ? asJson(items) : asTable(["SEQ", "AT", "ACTOR", "ACTION", "TARGET", "DETAIL"], rows, "No row matches."),
-        );
+        if (options.follow === true) return followLog(terminal, client, options, json);
+        const limit = options.limit ?? defaultLimit;
+        const items = await client.list<AuditLine>("/v1/audit", { ...filterOf(options), after: options.after }, limit);
+        terminal.out(json ? asJson(items) : asTable(headings, items.map(cellsOf), "No row matches."));
       }),
     );
 }
 
-/** Page by page: the log may be long. */
-async function verify(pages: AsyncIterable<readonly AuditRow[]>): Promise<AuditVerdict> {
-  let hash = genesisHash;
-  let lastSeq = 0;
-  let rows = 0;
-  for await (const page of pages) {
-    const [first] = page;
-    if (first === undefined) continue;
-    if (first.seq !== lastSeq + 1) return { ok: false, seq: first.seq, reason: `row ${lastSeq + 1} is missing` };
-    const verdict = verifyAuditChain(page, hash);
-    if (!verdict.ok) return verdict;
-    hash = verdict.lastHash;
-    lastSeq = verdict.lastSeq ?? lastSeq;
-    rows += verdict.rows;
-  }
-  return { ok: true, rows, lastSeq, lastHash: hash };
+const headings = ["SEQ", "AT", "ACTOR", "ACTION", "TARGET", "DETAIL"];
+
+function cellsOf(item: AuditLine): readonly string[] {
+  const detail = item.detail === undefined ? "" : JSON.stringify(item.detail).slice(0, 100);
+  return [String(item.seq), item.at, item.actor, item.action, item.target ?? "-", detail];
 }
 
-async function* chainOf(client: AdminClient, after = 0): AsyncGenerator<readonly AuditRow[]> {
-  let seq = after;
-  while (true) {
-    const { rows } = await client.get<{ readonly rows: readonly AuditRow[] }>("/v1/audit/chain", {
-      after: seq,
-      limit: rowsPerRequest,
-    });
-    const last = rows.at(-1);
-    if (last === undefined) return;
-    yield rows;
-    seq = last.seq;
+function filterOf({ actor, action, target, identity, request, since, until }: ListOptions): Query {
+  return { actor, action, target, identity, requestId: request, since, until };
+}
+
+/** Prints what is there, then what comes. Ends with the process. */
+async function followLog(terminal: Terminal, client: AdminClient, options: ListOptions, json: boolean): Promise<void> {
+  if (options.until !== undefined) throw new UsageError("--follow goes on until it is interrupted; leave --until out");
+  const print = (item: AuditLine): void =>
+    terminal.out(json ? jsonLine(item) : `${cellsOf(item).map(printable).join("  ")}\n`);
+  const filter = filterOf(options);
+  let after = options.after;
+  if (after === undefined) {
+    const newest = await newestSeq(client);
+    const shown = await client.list<AuditLine>("/v1/audit", filter, options.limit ?? followLimit);
+    for (const item of shown.toReversed()) print(item);
+    after = Math.max(newest, shown[0]?.seq ?? 0);
+  }
+  for await (const item of rowsAfter(terminal, options, filter, after)) print(item);
+}
+
+/** Every matching row after one, for ever. A service that is away for a while is waited for. */
+async function* rowsAfter(
+  terminal: Terminal,
+  options: ListOptions,
+  filter: Query,
+  start: number,
+): AsyncGenerator<AuditLine> {
+  let after = start;
+  let client = adminClient(terminal, options);
+  let opened = performance.now();
+  let isAway = false;
+  for (;;) {
+    try {
+      // Read before the rows: what matches none of the filters has not to be gone through again.
+      const newest = await newestSeq(client);
+      for await (const item of pagesAfter(client, filter, after)) {
+        yield item;
+        after = item.seq;
+      }
+      after = Math.max(after, newest);
+      if (isAway) terminal.err("The service answers again.\n");
+      isAway = false;
+    } catch (error) {
+      if (!isPassing(error)) throw error;
+      if (!isAway) terminal.err(`${error instanceof Error ? error.message : String(error)} Waiting for it.\n`);
+      isAway = true;
+    }
+    if (isAway || performance.now() - opened > reopenMs) {
+      // Another start of the service may listen on other ports.
+      client = adminClient(terminal, options);
+      opened = performance.now();
+    }
+    await setTimeout(pollMs);
   }
 }
 
-async function* linesOf(file: string): AsyncGenerator<readonly AuditRow[]> {
-  let page: AuditRow[] = [];
-  let number = 0;
-  for await (const line of createInterface({ input: await readable(file), crlfDelay: Infinity })) {
-    number += 1;
-    if (line.trim() === "") continue;
-    page.push(rowOf(line, `${file}, line ${number}`));
-    if (page.length < rowsPerRequest) continue;
-    yield page;
-    page = [];
-  }
-  if (number === 0) throw new UsageError(`${file} is empty: that is no copy of an audit log`);
-  yield page;
-}
-
-async function readable(file: string): Promise<ReadStream> {
-  const stream = createReadStream(file);
-  try {
-    await once(stream, "ready");
-    return stream;
-  } catch (error) {
-    throw new UsageError(`--file ${file} cannot be read (${(error as NodeJS.ErrnoException).code})`);
-  }
-}
-
-function rowOf(line: string, place: string): AuditRow {
-  try {
-    const row = JSON.parse(line) as AuditRow;
-    if (typeof row === "object" && row !== null && Number.isSafeInteger(row.seq)) return row;
-  } catch {
-    // Said below.
-  }
-  throw new AppError(
-    "conflict",
-    `${place}, is no row of an audit log: it was altered or cut off, or it is another file`,
-  );
-}
-
-/** A new file: a log is not written over another. */
-async function created(file: string): Promise<WriteStream> {
-  const stream = createWriteStream(file, { mode: 0o600, flags: "wx" });
-  try {
-    await once(stream, "ready");
-    return stream;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new UsageError(
-      code === "EEXIST" ? `${file} exists; --out writes only new files` : `--out ${file} cannot be written (${code})`,
+async function* pagesAfter(client: AdminClient, filter: Query, after: number): AsyncGenerator<AuditLine> {
+  let cursor: string | null = null;
+  do {
+    const page: { readonly items: readonly AuditLine[]; readonly nextCursor: string | null } = await client.get(
+      "/v1/audit",
+      { ...filter, after, limit: pageSize, cursor: cursor ?? undefined },
     );
-  }
+    yield* page.items;
+    cursor = page.nextCursor;
+  } while (cursor !== null);
 }
 
-async function* jsonLines(pages: AsyncIterable<readonly AuditRow[]>): AsyncGenerator<string> {
-  for await (const page of pages) yield page.map((row) => `${JSON.stringify(row)}\n`).join("");
+async function newestSeq(client: AdminClient): Promise<number> {
+  const [newest] = await client.list<AuditLine>("/v1/audit", {}, 1);
+  return newest?.seq ?? 0;
+}
+
+const passing: ReadonlySet<ProblemCode> = new Set(["not-found", "internal", "issuer-unavailable", "rate-limited"]);
+
+/** `not-found` is what a service says that has not written its addresses yet; no route of the log answers it. */
+function isPassing(error: unknown): boolean {
+  return error instanceof NetworkError || (error instanceof AppError && passing.has(error.code));
 }

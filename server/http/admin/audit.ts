@@ -1,8 +1,10 @@
+import { parseDuration } from "@newleaf/shared/duration";
+import { pemEncode } from "@newleaf/shared/pem";
 import { z } from "zod";
 import { isoTime } from "../../authority/issue.ts";
 import { listOf, time } from "./answer-schemas.ts";
 import { operation } from "./operation.ts";
-import { auditQuery, chainQuery, readMoment } from "./schemas.ts";
+import { auditQuery, chainQuery, checkpointQuery } from "./schemas.ts";
 
 const fields = {
   seq: z.int().positive(),
@@ -28,16 +30,16 @@ export const auditOperations = [
     method: "get",
     path: "/v1/audit",
     act: "audit.read",
-    summary: "Who did what to which, newest first",
+    summary: "Who did what to which, newest first; with `after` oldest first",
     query: auditQuery,
     answers: { 200: listOf(auditLine) },
     async handle({ store, clock }, { query }) {
-      const { after, before, ...filter } = query;
+      const { since, until, ...filter } = query;
       const now = clock.now();
       const page = await store.listAudit({
         ...filter,
-        ...(after === undefined ? {} : { after: readMoment(after, now) }),
-        ...(before === undefined ? {} : { before: readMoment(before, now) }),
+        ...(since === undefined ? {} : { since: pastMoment(since, now) }),
+        ...(until === undefined ? {} : { until: pastMoment(until, now) }),
       });
       return {
         status: 200,
@@ -57,4 +59,35 @@ export const auditOperations = [
       return { status: 200, body: { rows: await store.readAuditChain(after, limit) } };
     },
   }),
+  operation({
+    id: "readAuditCheckpoints",
+    method: "get",
+    path: "/v1/audit/checkpoints",
+    act: "audit.read",
+    summary:
+      "The signed ends of the chain, oldest first, and the issuers that signed them: for verification and export",
+    query: checkpointQuery,
+    answers: {
+      200: z.strictObject({
+        checkpoints: z.array(z.strictObject({ no: z.int().positive(), line: z.string() })),
+        issuers: z.array(z.strictObject({ id: z.string(), certificate: z.string() })),
+      }),
+    },
+    async handle({ store, issuers }, { query: { after, limit } }) {
+      const intermediates = issuers.rows.filter((row) => row.kind === "intermediate");
+      return {
+        status: 200,
+        body: {
+          checkpoints: await store.listCheckpoints(after, limit),
+          issuers: intermediates.map((row) => ({ id: row.id, certificate: pemEncode("CERTIFICATE", row.certificate) })),
+        },
+      };
+    },
+  }),
 ];
+
+/** A duration counts back from now. @throws AppError request-invalid */
+function pastMoment(value: string, now: number): number {
+  const time = /^\d{4}-/.test(value) ? Date.parse(value) : Number.NaN;
+  return Number.isNaN(time) ? now - parseDuration(value) : time;
+}

@@ -31,6 +31,14 @@ const labelText = z
   .max(256);
 const labels = z.record(labelText.min(1), labelText);
 const keys = z.array(text(80)).max(16);
+/** One line. */
+const line = (max: number) =>
+  z
+    .string()
+    .regex(/^[^\p{Cc}\p{Cf}]*$/u, "has control characters or line breaks")
+    .max(max);
+const owner = line(256);
+const notes = line(2000);
 export const ttl = z.string().transform((value, context) => {
   try {
     return parseDuration(value);
@@ -46,6 +54,8 @@ export const identitySchema = z.strictObject({
   names: names.default(noNames),
   keys: keys.default([]),
   labels: labels.default({}),
+  owner: owner.exactOptional(),
+  notes: notes.exactOptional(),
 });
 
 export const identityPatchSchema = z.strictObject({
@@ -53,6 +63,8 @@ export const identityPatchSchema = z.strictObject({
   names: partialNames.exactOptional(),
   keys: keys.exactOptional(),
   labels: labels.exactOptional(),
+  owner: z.nullable(owner).exactOptional(),
+  notes: z.nullable(notes).exactOptional(),
   rearmKeys: z.boolean().exactOptional(),
 });
 
@@ -145,10 +157,23 @@ export const approvalQuery = z.strictObject({
 export const auditQuery = z.strictObject({
   ...pageQuery,
   actor: text(64).exactOptional(),
-  action: text(64).exactOptional(),
+  action: text(64).describe("one action, or with a dot at its end all that begin so: `certificate.`").exactOptional(),
   target: text(128).exactOptional(),
-  after: moment.exactOptional(),
-  before: moment.exactOptional(),
+  identity: text(64).describe("rows whose target it is, and those whose detail names it").exactOptional(),
+  requestId: text(64).exactOptional(),
+  since: moment.describe("ISO 8601, or a duration ago: `24h`").exactOptional(),
+  until: moment.describe("ISO 8601, or a duration ago; that moment itself is left out").exactOptional(),
+  after: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .describe("rows after this number, oldest first: to follow the log")
+    .exactOptional(),
+});
+
+export const checkpointQuery = z.strictObject({
+  after: z.coerce.number().int().min(0).default(0),
+  limit: z.coerce.number().int().min(1).max(1_000).default(1_000),
 });
 
 export const chainQuery = z.strictObject({
