@@ -16,6 +16,7 @@ import { systemCaller, type Authority } from "./authority/authority.ts";
 import { createConnections } from "./authority/connections.ts";
 import { createAnswerCleanup } from "./authority/idempotency.ts";
 import { createFeed } from "./authority/feed.ts";
+import { openHerd } from "./authority/herd.ts";
 import { createPresence } from "./authority/presence.ts";
 import type { IssuerRegistry } from "./authority/issuers.ts";
 import { publishDueCrls } from "./authority/publish-crl.ts";
@@ -28,6 +29,8 @@ import {
 import { createSightings } from "./authority/sightings.ts";
 import type { ServerConfig } from "./config.ts";
 import type { Address } from "./config-tree.ts";
+import { openBackups } from "./backup/desk.ts";
+import type { Issuer } from "./ca/issuer.ts";
 import { createEvents } from "./events.ts";
 import { adminApp } from "./http/admin/router.ts";
 import { agentsApp } from "./http/agents.ts";
@@ -37,6 +40,7 @@ import { openListener, type Listener, type ListenerOptions } from "./http/listen
 import { opsApp } from "./http/ops.ts";
 import { publicApp } from "./http/public.ts";
 import { secureContextSettings } from "./http/tls.ts";
+import { backupJob } from "./jobs/backups.ts";
 import { startJobs } from "./jobs/schedule.ts";
 import { loadSigners } from "./keys/load-signers.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
@@ -70,6 +74,7 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
   const authority = await openAuthority(stack, config, { ...overrides, log }, metrics);
   const { events } = authority;
   const system = systemCaller("start");
+  await tellOfRestore(authority);
   await publishDueCrls(authority, system);
 
   const checkpoints = createCheckpoints(authority, checkpointTargets(config));
@@ -95,6 +100,8 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
     { name: "forget kept answers", run: createAnswerCleanup(authority) },
   ];
   stack.use(startJobs(jobs, events));
+  // Apart from the others: copying a large database must not keep a CRL waiting.
+  stack.use(startJobs([backupJob(authority)], events));
   stack.defer(() => stopping.abort());
 
   const addresses = addressesOf(listeners);
@@ -129,19 +136,36 @@ export async function openAuthority(
     }),
   );
   const feed = createFeed();
+  const issuers = await loadIssuers(store, config);
+  const backups = await openBackups({ store, config, clock, version, signer: () => signerOf(issuers) });
+  events.backupStands(backups.lastSuccessAt());
   return {
     config,
     store,
     clock,
     random: overrides.random ?? randomBytes,
-    issuers: await loadIssuers(store, config),
+    issuers,
     connections: createConnections(),
     presence: createPresence(store, feed, clock),
     feed,
     events,
     sightings: createSightings(clock),
+    herd: await openHerd(store, clock),
     issuances: createAllowance(clock),
+    backups,
   };
+}
+
+/** Who signs a backup's manifest. */
+function signerOf({ rows, signers }: IssuerRegistry): Issuer | null {
+  const active = rows.find((row) => row.kind === "intermediate" && row.state === "active");
+  return (active === undefined ? undefined : signers.get(active.id)) ?? null;
+}
+
+/** Says it once: at the first start after a restore no CRL is as new as that. */
+async function tellOfRestore({ store, issuers, events }: Authority): Promise<void> {
+  const restore = await store.latestRestore();
+  if (restore !== null && [...issuers.crls.values()].every((crl) => crl.thisUpdate < restore.at)) events.restored(restore);
 }
 
 /** Where checkpoints of the audit log go beside the store and the service's own log. */

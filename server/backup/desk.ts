@@ -5,6 +5,7 @@ import type { Clock } from "@newleaf/shared/clock";
 import { AppError } from "@newleaf/shared/problems";
 import type { Backups, BackupRequest, BackupSummary } from "../authority/backups.ts";
 import type { ServerConfig } from "../config.ts";
+import { dropJournalBefore } from "../store/journal/segments.ts";
 import type { Store } from "../store/store.ts";
 import { type BackupOrder, makeBackup } from "./create.ts";
 import { listBackups, prune } from "./shelf.ts";
@@ -17,8 +18,6 @@ export interface BackupDesk {
   readonly version: string;
   /** The active issuer, when its key is at hand. */
   readonly signer: () => BackupOrder["signer"];
-  /** Removes what the journal holds from before the line `n`; given when there is a journal. */
-  readonly dropJournalBefore?: (n: number) => Promise<unknown>;
 }
 
 /** Looks at what is on disk first. */
@@ -60,17 +59,18 @@ async function makeAndTidy(desk: BackupDesk, request: BackupRequest): Promise<Ba
   // Backups elsewhere are somebody's own: nothing is removed there, nor for their sake.
   if (request.directory === undefined) {
     const kept = await prune(backup.directory, backup.keep);
-    await dropJournal(desk, kept, made);
+    dropJournal(desk, kept, made);
   }
   return made;
 }
 
-/** A backup of another journal, or of none, needs nothing of this one. */
-async function dropJournal(desk: BackupDesk, kept: readonly BackupSummary[], made: BackupSummary): Promise<void> {
-  const journal = made.journal?.journal;
-  if (journal === undefined || desk.dropJournalBefore === undefined) return;
-  const positions = kept.flatMap((one) => (one.journal?.journal === journal ? [one.journal.n] : []));
-  await desk.dropJournalBefore(Math.min(...positions));
+/** What every kept backup of this journal has, no restore will ask for. A backup of another journal needs nothing of this one. */
+function dropJournal({ config }: BackupDesk, kept: readonly BackupSummary[], made: BackupSummary): void {
+  const place = made.journal;
+  if (config.journal === null || place === null) return;
+  const places = kept.flatMap(({ journal }) => (journal?.journal === place.journal ? [journal] : []));
+  const [oldest = place] = places.toSorted((a, b) => a.n - b.n);
+  dropJournalBefore(config.journal, oldest);
 }
 
 /** What a backup that was cut off left in the data directory. */
