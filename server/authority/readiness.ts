@@ -13,7 +13,9 @@ export async function whyNotReady(authority: Authority): Promise<readonly string
     await authority.store.ping();
   } catch (error) {
     authority.events.faulted(error, "readiness");
-    problems.push("the store cannot commit");
+    const journal = await authority.store.journalStatus();
+    const isJournal = journal !== null && journal.failure !== null;
+    problems.push(isJournal ? "the store cannot commit: its journal cannot be written" : "the store cannot commit");
   }
   return problems;
 }

@@ -71,117 +71,113 @@ interface Known {
   lastHash: string;
 }
 
-export function openAppender(point: AppendPoint, maxBytes = maxSegmentBytes): JournalAppender {
-  const { directory } = point;
-  const { segment, end, lastBytes, lastHash } = point;
-  let known: Known = { segment, end, lastBytes, lastHash };
+interface State {
+  readonly directory: string;
+  readonly maxBytes: number;
+  known: Known;
   /** Before the line appended last. */
-  let before: Known = known;
-  let file: number | null = null;
-  /** There may be bytes behind `end`, or none where there should be. */
-  let doubtful = true;
-  let cutDue = false;
-  let failure: string | null = null;
+  before: Known;
+  file: number | null;
+  /** We may have left bytes behind `known.end`. */
+  dirty: boolean;
+  cutDue: boolean;
+}
 
-  const close = (): void => {
-    if (file === null) return;
-    const open = file;
-    file = null;
-    quietly(() => closeSync(open));
-  };
-  const repair = (): number => {
-    close();
-    const { segment } = known;
-    if (segment === null) throw new Error("the journal has no segment");
-    const opened = openSync(segment, constants.O_RDWR);
-    file = opened;
-    cutBack(opened, known);
-    doubtful = false;
-    return opened;
-  };
-  /** The file that the next line goes to. */
-  const ready = (line: NewLine): number => {
-    if (known.lastHash !== line.previous) {
-      throw new Error(`line ${line.n} does not follow the last one in ${known.segment ?? directory}`);
-    }
-    if (known.segment !== null && (doubtful || file === null)) repair();
-    if (known.segment === null || cutDue || known.end >= maxBytes) {
-      const begun = beginSegment(directory, line);
-      close();
-      file = begun.file;
-      known = { segment: begun.path, end: 0, lastBytes: 0, lastHash: line.previous };
-      cutDue = false;
-      doubtful = false;
-    }
-    if (file === null) throw new Error("the journal is closed");
-    checkUntouched(file, known);
-    return file;
-  };
+export function openAppender(point: AppendPoint, maxBytes = maxSegmentBytes): JournalAppender {
+  const { directory, ...known } = point;
+  const state: State = { directory, maxBytes, known, before: known, file: null, dirty: false, cutDue: false };
+  let failure: string | null = null;
   const guarded = (act: () => void): void => {
     try {
       act();
       failure = null;
     } catch (error) {
+      // The next attempt opens the file by its name: the handle may be stale.
+      close(state);
+      if (state.dirty) quietly(() => reopen(state));
       failure = describe(directory, error);
       throw new JournalFault(failure, { cause: error });
     }
   };
-  /** Whether it can is of no consequence: what is doubtful is repaired before the next line. */
-  const tryRepair = (): void => {
-    if (doubtful && known.segment !== null) quietly(repair);
-  };
-
   return {
-    append(line) {
-      guarded(() => {
-        try {
-          const target = ready(line);
-          const bytes = Buffer.from(line.text, "utf8");
-          doubtful = true;
-          writeWhole(target, bytes, known.end);
-          fdatasyncSync(target);
-          before = known;
-          known = {
-            segment: known.segment,
-            end: known.end + bytes.length,
-            lastBytes: bytes.length,
-            lastHash: line.hash,
-          };
-          doubtful = false;
-        } catch (error) {
-          tryRepair();
-          throw error;
-        }
-      });
-    },
+    append: (line) => guarded(() => appendLine(state, line)),
     undo() {
       // A segment that began with the line stays, empty, for the next one of the same number.
-      known = before;
-      doubtful = true;
-      tryRepair();
+      state.known = state.before;
+      state.dirty = true;
+      quietly(() => reopen(state));
     },
     probe() {
       guarded(() => {
-        if (known.segment !== null) {
-          if (doubtful || file === null) repair();
-          if (file !== null) checkUntouched(file, known);
-        }
+        if (state.known.segment !== null) checkUntouched(state.file ?? reopen(state), state.known);
         probeDirectory(directory);
       });
     },
     cut() {
-      cutDue = known.end > 0;
+      state.cutDue = state.known.end > 0;
     },
     failure: () => failure,
-    point: () => ({ directory, ...known }),
-    [Symbol.dispose]: close,
+    point: () => ({ directory, ...state.known }),
+    [Symbol.dispose]: () => close(state),
   };
 }
 
-/** Makes the file end where the last good line does. After a failed fsync what the cache shows proves nothing: what is behind goes. */
-function cutBack(file: number, { segment, end, lastBytes, lastHash }: Known): void {
-  const { size } = fstatSync(file);
-  if (size < end) throw new Error(`${segment} is shorter than what was written to it: lines are lost`);
+function appendLine(state: State, line: NewLine): void {
+  const file = fileFor(state, line);
+  checkUntouched(file, state.known);
+  const { segment, end } = state.known;
+  const bytes = Buffer.from(line.text, "utf8");
+  state.dirty = true;
+  writeWhole(file, bytes, end);
+  fdatasyncSync(file);
+  state.before = state.known;
+  state.known = { segment, end: end + bytes.length, lastBytes: bytes.length, lastHash: line.hash };
+  state.dirty = false;
+}
+
+/** Where the next line goes: the last segment, or a new one. */
+function fileFor(state: State, line: NewLine): number {
+  const { known, maxBytes } = state;
+  if (known.lastHash !== line.previous) {
+    throw new Error(`line ${line.n} does not follow the last one in ${known.segment ?? state.directory}`);
+  }
+  const open = state.dirty || state.file === null ? reopen(state) : state.file;
+  if (open !== null && !state.cutDue && known.end < maxBytes) return open;
+  const begun = beginSegment(state.directory, line);
+  close(state);
+  state.file = begun.file;
+  state.known = { segment: begun.path, end: 0, lastBytes: 0, lastHash: line.previous };
+  state.cutDue = false;
+  return begun.file;
+}
+
+/** Opens the last segment by its name, as if for the first time, and removes what we may have left behind its last line. */
+function reopen(state: State): number | null {
+  close(state);
+  const { segment } = state.known;
+  if (segment === null) return null;
+  const file = openSync(segment, constants.O_RDWR);
+  try {
+    checkLastLine(file, state.known);
+    if (state.dirty) cutBack(file, state.known);
+  } catch (error) {
+    closeSync(file);
+    throw error;
+  }
+  state.file = file;
+  state.dirty = false;
+  return file;
+}
+
+function close(state: State): void {
+  const { file } = state;
+  state.file = null;
+  if (file !== null) quietly(() => closeSync(file));
+}
+
+/** That the file still holds what was written to it, as far as its last line tells. */
+function checkLastLine(file: number, { segment, end, lastBytes, lastHash }: Known): void {
+  if (fstatSync(file).size < end) throw new Error(`${segment} is shorter than what was written to it: lines are lost`);
   if (lastBytes > 0) {
     const last = Buffer.alloc(lastBytes);
     readSync(file, last, 0, lastBytes, end - lastBytes);
@@ -189,14 +185,17 @@ function cutBack(file: number, { segment, end, lastBytes, lastHash }: Known): vo
       throw new Error(`${segment} is not what was written to it: the last line is another one`);
     }
   }
-  if (size > end) {
-    ftruncateSync(file, end);
-    fsyncSync(file);
-  }
+}
+
+/** Makes the file end where the last good line does. After a failed fsync what the cache shows proves nothing: what is behind goes. */
+function cutBack(file: number, { end }: Known): void {
+  ftruncateSync(file, end);
+  fsyncSync(file);
 }
 
 /** One look at the file before each line: somebody who removed it, or writes to it too, is noticed before anything is answered. */
-function checkUntouched(file: number, { segment, end }: Known): void {
+function checkUntouched(file: number | null, { segment, end }: Known): void {
+  if (file === null) return;
   const { size, nlink } = fstatSync(file);
   if (nlink === 0) throw new Error(`${segment} was removed`);
   if (size !== end) throw new Error(`${segment} was changed by somebody else`);
