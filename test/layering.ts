@@ -16,7 +16,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   "server/audit-verify.ts": ["server/audit-chain.ts", "server/audit-checkpoint.ts"],
   "server/off-box": [],
   "server/authority": ["server/ca", "server/store", "server/audit-chain.ts", "server/audit-checkpoint.ts"],
-  "server/http": ["server/authority"],
+  "server/http": ["server/authority", "server/version.ts"],
   "server/backup": ["server/authority", "server/keys", "server/store", "server/audit-chain.ts"],
   "server/jobs": ["server/authority"],
   "server/cli": [

@@ -39,15 +39,9 @@ interface KeptRefusal {
   readonly message: string;
 }
 
-export interface OnceOutcome {
-  readonly answer: KeptAnswer;
-  /** Not acted on now: it is what an earlier request was answered. */
-  readonly replayed: boolean;
-}
-
 /**
  * Acts, unless a request with this key was acted on within a day: then its answer, or its refusal, again.
- * @param onReplay called before a kept refusal is thrown again
+ * @param onReplay called before an answer or refusal of then is given again
  * @throws AppError conflict (another request had this key; it is being worked on; how it ended is not known), rate-limited (too many
  *   kept), and what `act` refuses
  */
@@ -57,7 +51,7 @@ export async function once(
   mark: RequestMark,
   act: () => Promise<KeptAnswer>,
   onReplay: () => void,
-): Promise<OnceOutcome> {
+): Promise<KeptAnswer> {
   const request = requestOf(authority, caller, mark);
   const running = runningIn(authority.store);
   if (running.has(request.keyHash)) {
@@ -68,8 +62,7 @@ export async function once(
   running.add(request.keyHash);
   try {
     const known = await authority.store.beginIdempotent(request, maxKept);
-    if (known !== null) return { answer: replay(known, request, mark, onReplay), replayed: true };
-    return { answer: await actAndKeep(authority, request, mark, act), replayed: false };
+    return known === null ? await actAndKeep(authority, request, mark, act) : replay(known, request, mark, onReplay);
   } finally {
     running.delete(request.keyHash);
   }

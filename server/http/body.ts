@@ -1,4 +1,6 @@
 /** Request bodies: JSON, bounded, validated by the same schemas that document them. */
+import { createHash } from "node:crypto";
+import type { IncomingMessage } from "node:http";
 import express, { type Request, type RequestHandler } from "express";
 import { AppError } from "@newleaf/shared/problems";
 import { z } from "zod";
@@ -13,8 +15,25 @@ const maxInventoryBody = 32 * 1024 * 1024;
 export function jsonBody({ large = false }: { large?: boolean } = {}): RequestHandler[] {
   return [
     requireJson,
-    express.json({ limit: large ? maxInventoryBody : maxBody, strict: true, type: () => true, inflate: false }),
+    express.json({
+      limit: large ? maxInventoryBody : maxBody,
+      strict: true,
+      type: () => true,
+      inflate: false,
+      verify: (request, _response, bytes) => void hashes.set(request, sha256(bytes)),
+    }),
   ];
+}
+
+const hashes = new WeakMap<IncomingMessage, string>();
+
+/** SHA-256, hex, of the bytes of the body that was parsed; of none where there was none. */
+export function bodyHashOf(request: Request): string {
+  return hashes.get(request) ?? sha256("");
+}
+
+function sha256(bytes: string | Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
 }
 
 /** Bodies are JSON, also where none is looked at. */

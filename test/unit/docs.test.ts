@@ -11,6 +11,7 @@ import { enrollmentApp } from "../../server/http/enrollment.ts";
 import { opsApp } from "../../server/http/ops.ts";
 import { publicApp } from "../../server/http/public.ts";
 import { createMetrics } from "../../server/metrics.ts";
+import { routesOf } from "../support/routes.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 const document = readFileSync(join(root, "docs", "api.md"), "utf8");
@@ -28,7 +29,7 @@ const apps = {
 
 test("docs/api.md documents every route that is mounted, on its listeners, and no other", () => {
   const mounted = Object.entries(apps).flatMap(([listener, app]) =>
-    routesOf(app.router as unknown as Router).map((route) => `${listener} ${route}`),
+    routesOf(app).map((route) => `${listener} ${route}`),
   );
   assert.ok(mounted.length > 40, `only ${mounted.length} routes were found: has Express changed its inside?`);
   assert.deepEqual(documentedRoutes().toSorted(), mounted.toSorted());
@@ -75,26 +76,4 @@ function documentedRoutes(): string[] {
       assert.ok(routes.length === 0 || names.length > 0, `no listeners are named for ${routes.join(", ")}`);
       return names.flatMap((name) => routes.map((route) => `${name} ${route}`));
     });
-}
-
-/** What this test knows of Express's inside. */
-interface Router {
-  readonly stack: readonly Layer[];
-}
-
-interface Layer {
-  readonly route?: { readonly path: string; readonly methods: Readonly<Record<string, boolean>> };
-  readonly handle: Partial<Router>;
-  readonly rawPath: string;
-}
-
-function routesOf(router: Router, prefix = ""): string[] {
-  return router.stack.flatMap((layer) => {
-    if (layer.route !== undefined) {
-      const { path, methods } = layer.route;
-      return Object.keys(methods).map((method) => `${method.toUpperCase()} ${prefix}${path}`);
-    }
-    if (layer.handle.stack === undefined) return [];
-    return routesOf({ stack: layer.handle.stack }, `${prefix}${layer.rawPath === "/" ? "" : layer.rawPath}`);
-  });
 }

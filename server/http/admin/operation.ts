@@ -1,15 +1,11 @@
 /**
- * An operation of the admin API, declared once: the router mounts it, the same schemas check what comes in, and the OpenAPI
- * document is written from it. `act` is its row of the matrix in `authority/permissions.ts`.
+ * An operation of the admin API, declared once: `mount.ts` mounts it, the same schemas check what comes in, and `openapi.ts` writes
+ * the document from it. `act` is its row of the matrix in `authority/permissions.ts`.
  */
 import type { ProblemCode } from "@newleaf/shared/problems";
-import { type RequestHandler, Router } from "express";
 import type { z } from "zod";
 import type { Authority, Caller } from "../../authority/authority.ts";
-import { type Act, requireAct } from "../../authority/permissions.ts";
-import { sendJson } from "../answers.ts";
-import { jsonBody, parseBody, parseQuery } from "../body.ts";
-import { contextOf } from "../context.ts";
+import type { Act } from "../../authority/permissions.ts";
 
 type Schema = z.ZodType | undefined;
 type Output<S extends Schema> = S extends z.ZodType ? z.output<S> : undefined;
@@ -58,36 +54,4 @@ export function operation<Query extends Schema = undefined, Body extends Schema 
   definition: OperationDefinition<Query, Body>,
 ): Operation {
   return definition;
-}
-
-export function mountOperations(authority: Authority, operations: readonly Operation[]): Router {
-  const routes = Router();
-  for (const declared of operations) mount(routes, authority, declared);
-  return routes;
-}
-
-function mount(routes: Router, authority: Authority, declared: Operation): void {
-  const { method, query, body, large = false } = declared;
-  const path = declared.path.replaceAll(/\{(\w+)\}/g, ":$1");
-  const parsers = body === undefined ? [] : jsonBody({ large });
-  routes[method](path, mayAct(declared.act), ...parsers, async (request, response) => {
-    const params = request.params as Readonly<Record<string, string>>;
-    const answer = await declared.handle(authority, {
-      caller: contextOf(request).caller,
-      param: (name) => params[name] ?? "",
-      query: query === undefined ? undefined : parseQuery(query, request),
-      body: body === undefined ? undefined : parseBody(body, request),
-    });
-    for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value);
-    if (answer.body === undefined) response.status(answer.status).end();
-    else sendJson(response, answer.status, answer.body);
-  });
-}
-
-/** Before anything of the request is read: whoever may not act learns nothing about what he sent. */
-function mayAct(act: Act): RequestHandler {
-  return (request, _response, next) => {
-    requireAct(contextOf(request).caller, act);
-    next();
-  };
 }

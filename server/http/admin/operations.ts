@@ -7,7 +7,9 @@ import { inventoryOperations } from "./inventory.ts";
 import { issuerOperations } from "./issuers.ts";
 import { lineageOperations } from "./lineages.ts";
 import type { Operation } from "./operation.ts";
+import { openApiOperation } from "./openapi.ts";
 import { operatorOperations } from "./operators.ts";
+import { revocationOperations } from "./revocations.ts";
 import { statusOperations } from "./status.ts";
 import { tokenOperations } from "./tokens.ts";
 
@@ -18,8 +20,10 @@ export const operations: readonly Operation[] = [
   ...approvalOperations,
   ...operatorOperations,
   ...certificateOperations,
+  ...revocationOperations,
   ...lineageOperations,
   ...issuerOperations,
   ...auditOperations,
   ...statusOperations,
+  openApiOperation(() => operations),
 ];

@@ -7,7 +7,7 @@ import { requireJson } from "../body.ts";
 import { beginRequest, contextOf, leafOf } from "../context.ts";
 import { closeRefused, gate } from "../gate.ts";
 import { noRoute, problemHandler } from "../problem.ts";
-import { mountOperations } from "./operation.ts";
+import { mountOperations } from "./mount.ts";
 import { operations } from "./operations.ts";
 
 export function adminApp(authority: Authority): Express {
