@@ -1,10 +1,12 @@
 /** What every adapter of the store must do, whatever database is below. */
+import { auditSearchContract } from "./contract/audit-search.ts";
 import { enrollmentContract } from "./contract/enrollments.ts";
 import { inventoryContract } from "./contract/inventory.ts";
 import { issuanceContract } from "./contract/issuance.ts";
 import { lineageContract } from "./contract/lineages.ts";
 import { listContract } from "./contract/lists.ts";
 import { recordContract } from "./contract/records.ts";
+import { retentionContract } from "./contract/retention.ts";
 import { revocationContract } from "./contract/revocations.ts";
 import type { OpenStore } from "./contract/suite.ts";
 
@@ -16,4 +18,6 @@ export function storeContract(open: OpenStore): void {
   revocationContract(open);
   listContract(open);
   recordContract(open);
+  auditSearchContract(open);
+  retentionContract(open);
 }

@@ -95,7 +95,7 @@ export function recordContract(open: OpenStore): void {
       assert.deepEqual(await list({ actor: "x" }), [2, 1]);
       assert.deepEqual(await list({ action: "a.b" }), [3, 1]);
       assert.deepEqual(await list({ target: "t1", actor: "y" }), [3]);
-      assert.deepEqual(await list({ after: 1, before: 3 }), [2]);
+      assert.deepEqual(await list({ since: 2, until: 3 }), [2]);
       const page = await store.listAudit({ limit: 1, action: "a.b" });
       const next = await store.listAudit({ limit: 1, action: "a.b", cursor: page.nextCursor ?? assert.fail() });
       assert.deepEqual([page.items[0]?.at, next.items[0]?.at, next.nextCursor], [3, 1, null]);
