@@ -21,7 +21,9 @@ import { createPresence } from "./authority/presence.ts";
 import type { IssuerRegistry } from "./authority/issuers.ts";
 import { publishDueCrls } from "./authority/publish-crl.ts";
 import { createRetention } from "./authority/retention.ts";
+import { finishRevokedIssuers } from "./authority/revoke-issuer.ts";
 import {
+  canIssue,
   isServiceCertificateDue,
   issueServiceCertificate,
   type ServiceCertificate,
@@ -80,11 +82,13 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
   const checkpoints = createCheckpoints(authority, checkpointTargets(config));
   // At the end, when no listener takes anything any more and the store is still open.
   stack.defer(() => checkpoints.stop());
-  let certificate = await issueServiceCertificate(authority);
+  let certificate = canIssue(authority) ? await issueServiceCertificate(authority) : null;
+  if (certificate === null)
+    log.error("every issuing CA is revoked: only CRLs and issuer certificates are served, until there is a new one");
   const stopping = new AbortController();
   const listeners = await openListeners(stack, authority, metrics, certificate, stopping.signal);
   const renewOwn = async (): Promise<void> => {
-    if (!isServiceCertificateDue(authority, certificate)) return;
+    if (certificate === null || !isServiceCertificateDue(authority, certificate)) return;
     certificate = await issueServiceCertificate(authority);
     for (const listener of listeners) listener.useCertificate(settingsFor(authority, certificate, listener.name));
   };
@@ -93,6 +97,7 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
   const retention = createRetention(authority);
   const jobs = [
     { name: "publish CRLs", run: () => publishDueCrls(authority, systemCaller("schedule")) },
+    { name: "finish revoking issuers", run: () => finishRevokedIssuers(authority, systemCaller("schedule")) },
     { name: "renew the service's certificate", run: renewOwn },
     { name: "audit checkpoints", run: () => checkpoints.run() },
     { name: "verify the audit log", run: () => watch.run() },
@@ -165,7 +170,8 @@ function signerOf({ rows, signers }: IssuerRegistry): Issuer | null {
 /** Says it once: at the first start after a restore no CRL is as new as that. */
 async function tellOfRestore({ store, issuers, events }: Authority): Promise<void> {
   const restore = await store.latestRestore();
-  if (restore !== null && [...issuers.crls.values()].every((crl) => crl.thisUpdate < restore.at)) events.restored(restore);
+  if (restore !== null && [...issuers.crls.values()].every((crl) => crl.thisUpdate < restore.at))
+    events.restored(restore);
 }
 
 /** Where checkpoints of the audit log go beside the store and the service's own log. */
@@ -201,7 +207,7 @@ async function openListeners(
   stack: AsyncDisposableStack,
   authority: Authority,
   metrics: Metrics,
-  certificate: ServiceCertificate,
+  certificate: ServiceCertificate | null,
   stopping: AbortSignal,
 ): Promise<readonly Listener[]> {
   const { listen } = authority.config;
@@ -217,14 +223,18 @@ async function openListeners(
     const address = listen[name];
     if (address === null) continue;
     const isTls = name !== "public" && name !== "ops";
-    const tls = {
-      settings: settingsFor(authority, certificate, name),
-      clientCertificates: withClientCertificates.has(name),
-      connections: authority.connections,
-    };
-    open.push(
-      stack.use(await openListener({ name, address, app, events: authority.events, ...(isTls ? { tls } : {}) })),
-    );
+    if (isTls && certificate === null) continue;
+    const tls =
+      !isTls || certificate === null
+        ? {}
+        : {
+            tls: {
+              settings: settingsFor(authority, certificate, name),
+              clientCertificates: withClientCertificates.has(name),
+              connections: authority.connections,
+            },
+          };
+    open.push(stack.use(await openListener({ name, address, app, events: authority.events, ...tls })));
   }
   return open;
 }

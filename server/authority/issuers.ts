@@ -4,7 +4,8 @@ import type { BundleRow, CrlRecord, IssuerRow } from "../store/issuers.ts";
 
 /** The CA certificates in force, the signers at hand and the newest CRL of each. One process, one writer: memory mirrors the store. */
 export interface IssuerRegistry {
-  readonly rows: readonly IssuerRow[];
+  /** Replaced after a change of theirs is durable. */
+  rows: readonly IssuerRow[];
   readonly bundle: BundleRow;
   /** Issuer id → newest CRL; replaced after each publication is durable. */
   readonly crls: Map<string, CrlRecord>;

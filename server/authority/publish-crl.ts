@@ -139,7 +139,7 @@ async function encodeInTurns(records: readonly RevocationRecord[]): Promise<Buff
 }
 
 /** After the commit: served from now on, and held polls are told. */
-function releaseCrl(authority: Authority, crl: CrlRecord): void {
+export function releaseCrl(authority: Authority, crl: CrlRecord): void {
   authority.issuers.crls.set(crl.issuerId, crl);
   authority.events.crlPublished(crl);
   authority.feed.announce();

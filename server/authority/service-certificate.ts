@@ -51,5 +51,12 @@ export async function issueServiceCertificate(authority: Authority): Promise<Ser
 export function isServiceCertificateDue(authority: Authority, current: ServiceCertificate): boolean {
   const issuer = authority.issuers.rows.find((row) => row.id === current.row.issuerId);
   const now = authority.clock.now();
-  return now >= current.row.renewalStart || now < current.row.notBefore || issuer?.state !== "active";
+  const isOrphaned = issuer?.state !== "active" && canIssue(authority);
+  return now >= current.row.renewalStart || now < current.row.notBefore || isOrphaned;
+}
+
+/** False after the last issuing CA was revoked: then no listener can speak TLS, and only what is public is still served. */
+export function canIssue({ issuers }: Authority): boolean {
+  const issuing = issuers.rows.filter((row) => row.kind === "intermediate");
+  return issuing.some((row) => row.state === "active") || issuing.every((row) => row.revokedAt == null);
 }

@@ -5,7 +5,7 @@ import { z } from "zod";
 import type { Authority } from "../../authority/authority.ts";
 import { isoTime } from "../../authority/issue.ts";
 import { chainOf } from "../../authority/issuers.ts";
-import { parseReason, releaseHold, revoke, type RevocationTarget } from "../../authority/revoke.ts";
+import { parseReason, releaseHold, revoke } from "../../authority/revoke.ts";
 import type { CertificateRow } from "../../store/certificates.ts";
 import {
   type AnswerOf,
@@ -21,7 +21,7 @@ import {
   time,
 } from "./answer-schemas.ts";
 import { operation } from "./operation.ts";
-import { certificateQuery, readMoment, reasonSchema, revocationSchema } from "./schemas.ts";
+import { certificateQuery, readMoment, reasonSchema } from "./schemas.ts";
 
 const certificateFields = {
   serial: serialText,
@@ -54,21 +54,6 @@ const wholeCertificateAnswer = z
     chain: z.string().describe("PEM of the intermediates"),
   })
   .meta({ id: "CertificateWithPem" });
-
-const revocationAnswer = z
-  .strictObject({
-    revoked: z.array(
-      z.strictObject({
-        serial: serialText,
-        identity: identityId,
-        reason: z.string(),
-        state: z.enum(["revoked", "unchanged"]),
-      }),
-    ),
-    blockedKeys: z.array(fingerprint),
-    dryRun: z.boolean(),
-  })
-  .meta({ id: "Revocation" });
 
 export const certificateOperations = [
   operation({
@@ -146,40 +131,7 @@ export const certificateOperations = [
       return { status: 200, body: describeCertificate(row, authority.clock.now()) };
     },
   }),
-  operation({
-    id: "revoke",
-    method: "post",
-    path: "/v1/revocations",
-    act: "certificates.revoke",
-    summary: "Revokes every usable leaf of a serial, lineage, identity or key; `dryRun` only says which",
-    body: revocationSchema,
-    answers: { 200: revocationAnswer },
-    problems: ["reason-invalid", "serial-unknown", "not-found", "already-revoked", "conflict"],
-    async handle(authority, { caller, body }) {
-      const { reason, dryRun, serial, lineage, identity, key } = body;
-      const target = chooseTarget({ serial, lineage, identity, key });
-      const { revoked, blockedKeys } = await revoke(authority, caller, target, parseReason(reason), { dryRun });
-      const items = revoked.map(({ outcome: state, ...rest }) => ({ ...rest, state }));
-      return { status: 200, body: { revoked: items, blockedKeys, dryRun } };
-    },
-  }),
 ];
-
-interface Targets {
-  readonly serial: string | undefined;
-  readonly lineage: string | undefined;
-  readonly identity: string | undefined;
-  readonly key: string | undefined;
-}
-
-/** The schema lets exactly one through. */
-function chooseTarget({ serial, lineage, identity, key }: Targets): RevocationTarget {
-  if (serial !== undefined) return { serial: normaliseSerial(serial) };
-  if (lineage !== undefined) return { lineage };
-  if (identity !== undefined) return { identity };
-  if (key !== undefined) return { key };
-  throw new AppError("request-invalid", "name exactly one of serial, lineage, identity, key");
-}
 
 async function requireCertificate(authority: Authority, serial: string): Promise<CertificateRow> {
   const row = await authority.store.findCertificate(normaliseSerial(serial));

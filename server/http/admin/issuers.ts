@@ -22,6 +22,8 @@ const issuerAnswer = z
     notBefore: time,
     notAfter: time,
     canSign: z.boolean().describe("its key is at hand"),
+    revokedAt: nullable(time).describe("when it was revoked here as a whole"),
+    reason: nullable(z.string()),
     crl: nullable(crlAnswer),
   })
   .meta({ id: "Issuer" });
@@ -65,6 +67,8 @@ function describeIssuer(authority: Authority, row: IssuerRow): AnswerOf<typeof i
     notBefore: isoTime(row.notBefore),
     notAfter: isoTime(row.notAfter),
     canSign: authority.issuers.signers.has(row.id),
+    revokedAt: row.revokedAt == null ? null : isoTime(row.revokedAt),
+    reason: row.revocationReason ?? null,
     crl: crl === undefined ? null : describeCrl(authority, crl),
   };
 }

@@ -1,6 +1,7 @@
 /** Every operation of the admin API. Nothing else is mounted on the admin listener. */
 import { approvalOperations } from "./approvals.ts";
 import { auditOperations } from "./audit.ts";
+import { backupOperations } from "./backups.ts";
 import { certificateOperations } from "./certificates.ts";
 import { identityOperations } from "./identities.ts";
 import { inventoryOperations } from "./inventory.ts";
@@ -12,6 +13,7 @@ import { operatorOperations } from "./operators.ts";
 import { revocationOperations } from "./revocations.ts";
 import { statusOperations } from "./status.ts";
 import { tokenOperations } from "./tokens.ts";
+import { unvouchedOperations } from "./unvouched.ts";
 
 export const operations: readonly Operation[] = [
   ...identityOperations,
@@ -20,10 +22,12 @@ export const operations: readonly Operation[] = [
   ...approvalOperations,
   ...operatorOperations,
   ...certificateOperations,
+  ...unvouchedOperations,
   ...revocationOperations,
   ...lineageOperations,
   ...issuerOperations,
   ...auditOperations,
+  ...backupOperations,
   ...statusOperations,
   openApiOperation(() => operations),
 ];

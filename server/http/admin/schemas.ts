@@ -100,14 +100,20 @@ export const revocationSchema = z
     lineage: text(64).exactOptional(),
     identity: text(64).exactOptional(),
     key: text(80).exactOptional(),
+    issuer: text(64).exactOptional(),
     reason: text(40).default("unspecified"),
     dryRun: z.boolean().default(false),
   })
   .refine(
-    (body) =>
-      [body.serial, body.lineage, body.identity, body.key].filter((target) => target !== undefined).length === 1,
-    "name exactly one of serial, lineage, identity, key",
+    ({ serial, lineage, identity, key, issuer }) =>
+      [serial, lineage, identity, key, issuer].filter((target) => target !== undefined).length === 1,
+    "name exactly one of serial, lineage, identity, key, issuer",
   );
+
+/** A number that no CRL has yet is refused by the use case. */
+export const confirmationsQuery = z.strictObject({ number: z.coerce.number().int().min(1) });
+
+export const importSchema = z.strictObject({ crl: text(20_000_000) });
 
 const pageQuery = {
   limit: z.coerce.number().int().min(1).max(maxPage).default(defaultPage),
@@ -152,6 +158,20 @@ export const tokenQuery = z.strictObject({ ...pageQuery, identity: text(64).exac
 export const approvalQuery = z.strictObject({
   ...pageQuery,
   state: z.enum(["pending", "issued", "denied"]).exactOptional(),
+});
+
+export const unvouchedQuery = z.strictObject({
+  ...pageQuery,
+  state: z.enum(["open", "adopted", "revoked"]).exactOptional(),
+});
+
+export const backupSchema = z.strictObject({
+  directory: text(4096).describe("absolute path of a directory on the service's host; the configured one without it").exactOptional(),
+  recipients: z
+    .array(text(2048))
+    .max(20)
+    .describe("age recipients it is encrypted for; the configured ones without it")
+    .exactOptional(),
 });
 
 export const auditQuery = z.strictObject({

@@ -56,7 +56,7 @@ export function revocationReads(database: Connection): Omit<RevocationStore, "re
     listStaleCrlIssuers: async () => stale.all(),
     findListing: async (issuerId, serial) => listing.get(issuerId, serial) ?? null,
     async listUnrevoked({ issuerId, now, from = now, limit }) {
-      const held = from === now ? heldOf.all(issuerId, now) : [];
+      const held = heldOf.all(issuerId, from);
       return [...held, ...live.all(issuerId, from, limit), ...superseded.all(issuerId, from, limit)]
         .toSorted((a, b) => a.notAfter - b.notAfter)
         .slice(0, limit);
