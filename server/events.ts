@@ -3,11 +3,13 @@ import type { AgentReport } from "@newleaf/shared/api";
 import type { ProblemCode } from "@newleaf/shared/problems";
 import type { Logger } from "pino";
 import { type Checkpoint, checkpointLine } from "./audit-checkpoint.ts";
+import type { TurnedAwayReason } from "./authority/admission.ts";
 import type { Metrics } from "./metrics.ts";
 import type { BackupSummary } from "./authority/backups.ts";
 import type { NewCertificate, PresentedLeaf } from "./store/certificates.ts";
 import type { CrlRecord } from "./store/issuers.ts";
 import type { JournalEvent } from "./store/journal.ts";
+import type { PauseRow } from "./store/pauses.ts";
 import type { RevocationRecord } from "./store/revocations.ts";
 
 /** Why a connection or its leaf was turned away, as the metric names it. */
@@ -97,6 +99,17 @@ export function createEvents(log: Logger, metrics: Metrics) {
       const who = { actor: caller.actor, address: caller.address, target: caller.target, requestId: caller.requestId };
       log.info({ code, route, ...who, reason: message }, "refused");
     },
+    /** Not looked at: for now, or because it was refused too often. */
+    turnedAway(reason: TurnedAwayReason, caller: Who, route: string, retryAfterSeconds: number): void {
+      metrics.turnedAway.inc({ reason });
+      metrics.refused.inc({ code: "rate-limited" });
+      const { actor, address, requestId } = caller;
+      log.debug({ reason, route, actor, address, requestId, retryAfterSeconds }, "turned away");
+    },
+    paused(pause: PauseRow): void {
+      const { identity, serial, key, code, reason, refusals, address } = pause;
+      log.warn({ identity, serial, key, code, reason, refusals, address }, "a client is paused");
+    },
     handshakeFailed(listener: string, reason: HandshakeFailure, address: string, detail: string): void {
       metrics.handshakeFailures.inc({ listener, reason });
       log.info({ listener, reason, address, detail }, "connection turned away");
@@ -146,7 +159,10 @@ export function createEvents(log: Logger, metrics: Metrics) {
     },
     unvouched(leaf: { readonly serial: string; readonly identity: string; readonly address: string }): void {
       const { serial, identity, address } = leaf;
-      log.warn({ serial, identity, address }, "a leaf with our issuer's signature that is not in the store was refused");
+      log.warn(
+        { serial, identity, address },
+        "a leaf with our issuer's signature that is not in the store was refused",
+      );
     },
     committed(seconds: number): void {
       metrics.storeCommit.observe(seconds);

@@ -32,6 +32,11 @@ export function createMetrics(version: string) {
       "newleaf_lineage_stale_uses_total",
       "Uses of a superseded leaf more than five minutes after its successor's first use",
     ),
+    turnedAway: counter(
+      "newleaf_admission_turned_away_total",
+      "Requests answered with rate-limited before they were looked at, by reason",
+      ["reason"],
+    ),
     handshakeFailures: counter(
       "newleaf_tls_handshake_failures_total",
       "Failed handshakes and leaves the gate refused, once for each connection",
@@ -79,6 +84,8 @@ function certificateGauges(gauge: MakeGauge) {
     overdue: gauge("newleaf_renewal_overdue", "Leaves in force past the end of their renewal window"),
     unconfirmed: gauge("newleaf_renewal_unconfirmed", "Leaves released more than 24 hours ago and never used"),
     locked: gauge("newleaf_lineages_locked", "Lineages that wait for an operator"),
+    admissionWaiting: gauge("newleaf_admission_waiting", "Requests that wait for their turn to be issued", ["line"]),
+    pausedClients: gauge("newleaf_paused_clients", "Leaves and requests answered at once after too many refusals"),
     pendingApprovals: gauge("newleaf_approvals_pending", "Enrollment requests that wait for an operator"),
   };
 }

@@ -10,6 +10,7 @@ import type { Allowance } from "./allowance.ts";
 import type { Backups } from "./backups.ts";
 import type { Connections } from "./connections.ts";
 import type { Feed } from "./feed.ts";
+import type { Herd } from "./herd.ts";
 import type { IssuerRegistry } from "./issuers.ts";
 import type { Presence } from "./presence.ts";
 import type { Sightings } from "./sightings.ts";
@@ -30,6 +31,8 @@ export interface Authority {
   readonly events: Events;
   /** What strangers repeat is audited once, then counted. */
   readonly sightings: Sightings;
+  /** The lines in front of issuing, limits of requests, and who is paused. */
+  readonly herd: Herd;
   /** Certificates within an hour, by lineage. */
   readonly issuances: Allowance;
   readonly backups: Backups;

@@ -9,7 +9,8 @@ import type { PresentedLeaf } from "../store/certificates.ts";
 import { auditEntry, type Authority, type Caller } from "./authority.ts";
 import { acceptedIssuers } from "./issuers.ts";
 import { lockForConflict } from "./lineage.ts";
-import { networkOf } from "./sightings.ts";
+import { answerOfGate } from "./pauses.ts";
+import { networkOf } from "@newleaf/shared/network";
 
 /** What TLS saw. */
 export interface Peer {
@@ -27,7 +28,7 @@ const staleUseAfter = 5 * 60_000;
  * Admits the peer, or throws the first of the gate's codes. A pending leaf is promoted: this request is its first use.
  * `toRenew`: a superseded leaf is let through unjudged, since only the request's key tells a conflict from a lost answer; `renew` judges it.
  * @throws AppError client-certificate-required, certificate-not-trusted, certificate-unknown, lineage-locked, certificate-revoked,
- *   certificate-expired, certificate-superseded, identity-suspended, identity-unknown
+ *   certificate-expired, certificate-superseded, identity-suspended, identity-unknown; rate-limited once a leaf was refused too often
  */
 export async function admit(
   authority: Authority,
@@ -41,7 +42,7 @@ export async function admit(
       "client-certificate-required",
       "Present the client certificate of this identity in the TLS handshake",
     );
-  const leaf = await findOurs(authority, peer);
+  const leaf = await findOurs(authority, caller, peer);
   caller.actorKind = leaf.profile === "operator" ? "operator" : "agent";
   caller.actor = leaf.identity;
 
@@ -56,11 +57,24 @@ export async function admit(
   return leaf;
 }
 
-async function judge(
+interface Judged {
+  readonly now: number;
+  readonly toRenew: boolean;
+}
+
+async function judge(authority: Authority, caller: Caller, leaf: PresentedLeaf, judged: Judged): Promise<void> {
+  try {
+    await judgeNow(authority, caller, leaf, judged);
+  } catch (error) {
+    throw error instanceof AppError ? await answerOfGate(authority, caller, leaf, error) : error;
+  }
+}
+
+async function judgeNow(
   authority: Authority,
   caller: Caller,
   leaf: PresentedLeaf,
-  { now, toRenew }: { readonly now: number; readonly toRenew: boolean },
+  { now, toRenew }: Judged,
 ): Promise<void> {
   if (leaf.state === "replaced") {
     await lockForConflict(authority, caller, leaf, { reason: "a replaced leaf authenticated" });
@@ -106,16 +120,17 @@ export function refuseUnfit(leaf: PresentedLeaf, now: number, overlap: number): 
 }
 
 /** A leaf is ours only if the store has its bytes: TLS alone cannot tell (a foreign expired leaf looks like an expired one of ours). */
-async function findOurs(authority: Authority, peer: Peer): Promise<PresentedLeaf> {
+async function findOurs(authority: Authority, caller: Caller, peer: Peer): Promise<PresentedLeaf> {
   const leaf = await authority.store.findPresented(peer.serial);
   const ours = leaf !== null && peer.certificate.raw.equals(leaf.der);
   if (!ours) {
-    const signedByUs = acceptedIssuers(authority.issuers).some((row) => {
+    const signer = acceptedIssuers(authority.issuers).find((row) => {
       const issuer = new X509Certificate(row.certificate);
       return peer.certificate.checkIssued(issuer) && peer.certificate.verify(issuer.publicKey);
     });
-    if (!signedByUs)
+    if (signer === undefined)
       throw new AppError("certificate-not-trusted", "It was not issued by an issuing CA that is accepted here");
+    await noteUnvouched(authority, caller, peer, signer.id);
     throw new AppError(
       "certificate-unknown",
       "It bears our issuer's signature but is not in the store; report this to an operator",

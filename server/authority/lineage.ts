@@ -4,7 +4,7 @@ import type { PresentedLeaf } from "../store/certificates.ts";
 import type { LineageRow } from "../store/lineages.ts";
 import { auditEntry, type Authority, type Caller } from "./authority.ts";
 import { requireTouch } from "./permissions.ts";
-import { networkOf } from "./sightings.ts";
+import { networkOf } from "@newleaf/shared/network";
 
 /** Two holders of one lineage were seen: lock it and say who, when and from where. Locks once; further sights are audited once an hour. */
 export async function lockForConflict(

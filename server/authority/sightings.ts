@@ -1,7 +1,6 @@
-import { isIPv6 } from "node:net";
 import type { Clock } from "@newleaf/shared/clock";
-import { ipToBytes } from "@newleaf/shared/ip-address";
-import { createAllowance } from "./allowance.ts";
+import { networkOf } from "@newleaf/shared/network";
+import { createAllowance, perHour } from "./allowance.ts";
 import type { Caller } from "./authority.ts";
 
 /**
@@ -15,9 +14,9 @@ export interface Sightings {
 
 const forgetAfter = 3_600_000;
 const maxRemembered = 10_000;
-const maxOfActor = 100;
-const maxOfNetwork = 30;
-const maxOfStrangers = 500;
+const maxOfActor = perHour(100);
+const maxOfNetwork = perHour(30);
+const maxOfStrangers = perHour(500);
 
 export function createSightings(clock: Clock): Sightings {
   const seen = new Map<string, number>();
@@ -41,12 +40,4 @@ export function createSightings(clock: Clock): Sightings {
       return true;
     },
   };
-}
-
-/** Whoever has one IPv6 address has a /64 of them (RFC 6177); an IPv4 address is itself. */
-export function networkOf(address: string): string {
-  const bytes = isIPv6(address) ? ipToBytes(address) : null;
-  if (bytes === null || bytes.length !== 16) return address;
-  const isMapped = bytes.subarray(0, 12).toString("hex") === "00000000000000000000ffff";
-  return isMapped ? [...bytes.subarray(12)].join(".") : `${bytes.subarray(0, 8).toString("hex")}/64`;
 }

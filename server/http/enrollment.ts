@@ -2,12 +2,14 @@
 import express, { type Express, type Request, type Response } from "express";
 import { paths } from "@newleaf/shared/api";
 import type { Authority } from "../authority/authority.ts";
-import { enroll, pollEnrollment, type EnrollmentOutcome } from "../authority/enroll.ts";
+import { pollEnrollment, type EnrollmentOutcome } from "../authority/enroll.ts";
+import { enrollInTurn } from "../authority/enroll-in-turn.ts";
 import { renewalWindowOf } from "../authority/renewal-window.ts";
 import { sendCertificate } from "./agents.ts";
 import { sendJson } from "./answers.ts";
 import { jsonBody, parseBody } from "./body.ts";
 import { beginRequest, contextOf } from "./context.ts";
+import { goneSignal, limitEnrollments, limitStrangers } from "./limits.ts";
 import { noRoute, problemHandler } from "./problem.ts";
 import { publicationRoutes } from "./publications.ts";
 import { enrollmentSchema } from "./schemas.ts";
@@ -22,10 +24,12 @@ export function enrollmentApp(authority: Authority): Express {
     .enable("case sensitive routing");
   app.use(beginRequest(authority, "enrollment"));
 
-  app.post(paths.enrollments, ...jsonBody(), async (request, response) => {
+  const limits = [limitStrangers(authority), limitEnrollments(authority)];
+  app.post(paths.enrollments, ...limits, ...jsonBody(), async (request, response) => {
     const { csr, token, claim } = parseBody(enrollmentSchema, request);
     const ask = { csr, ...(token === undefined ? {} : { token }), ...(claim === undefined ? {} : { claim }) };
-    await sendOutcome(authority, request, response, 201, await enroll(authority, contextOf(request).caller, ask));
+    const outcome = await enrollInTurn(authority, contextOf(request).caller, ask, goneSignal(response));
+    await sendOutcome(authority, request, response, 201, outcome);
   });
 
   app.get(`${paths.enrollments}/:id`, async (request, response) => {

@@ -15,7 +15,7 @@ export async function fillMetrics(authority: Authority, metrics: Metrics): Promi
   metrics.ready.set((await whyNotReady(authority)).length === 0 ? 1 : 0);
 }
 
-async function fillCertificates({ store, clock, config }: Authority, metrics: Metrics): Promise<void> {
+async function fillCertificates({ store, clock, config, herd }: Authority, metrics: Metrics): Promise<void> {
   const now = clock.now();
   const perIdentity = config.metrics.perIdentityMax;
   metrics.notAfter.reset();
@@ -30,6 +30,9 @@ async function fillCertificates({ store, clock, config }: Authority, metrics: Me
   metrics.overdue.set(await store.countOverdue(now));
   metrics.unconfirmed.set(await store.countUnconfirmed(now - day));
   metrics.locked.set(await store.countLockedLineages());
+  metrics.admissionWaiting.set({ line: "renewals" }, herd.renewals.waiting());
+  metrics.admissionWaiting.set({ line: "enrollments" }, herd.enrollments.waiting());
+  metrics.pausedClients.set(herd.pauses.count());
   metrics.pendingApprovals.set(await store.countPendingRequests(now));
 }
 

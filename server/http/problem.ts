@@ -4,7 +4,9 @@ import { mediaTypes } from "@newleaf/shared/api";
 import { isFingerprint } from "@newleaf/shared/fingerprint";
 import { AppError, problemDocument, problems } from "@newleaf/shared/problems";
 import { auditEntry, type Authority } from "../authority/authority.ts";
-import { networkOf } from "../authority/sightings.ts";
+import { TurnedAway } from "../authority/admission.ts";
+import { countRefusal } from "../authority/herd.ts";
+import { networkOf } from "@newleaf/shared/network";
 import { contextOf, routeOf } from "./context.ts";
 
 /** After every route: nothing matched. */
@@ -20,6 +22,8 @@ export function problemHandler(authority: Authority): ErrorRequestHandler {
     if (response.headersSent) return next(error);
     // Without the id, which is another each time, a fault that repeats is noted once.
     await noteRefusal(authority, request, refusal ?? new AppError("internal"));
+    // Whoever has to wait does so without a connection.
+    if (refusal instanceof TurnedAway) response.setHeader("Connection", "close");
     const fault = `Something failed inside the service; its log says what, under requestId ${requestId}`;
     sendProblem(response, refusal ?? new AppError("internal", fault));
   };
@@ -38,6 +42,9 @@ export function sendProblem(response: Response, error: AppError): void {
 async function noteRefusal(authority: Authority, request: Request, error: AppError): Promise<void> {
   const { caller, listener } = contextOf(request);
   const route = `${listener} ${request.method} ${routeOf(request)}`;
+  if (error instanceof TurnedAway)
+    return authority.events.turnedAway(error.reason, caller, route, error.retryAfterSeconds ?? 0);
+  if (caller.actorKind === "stranger") countRefusal(authority.herd, caller);
   authority.events.refused(error.code, caller, route, error.message);
   const isAct = request.method !== "GET" && request.method !== "HEAD";
   const isGateRefusal = contextOf(request).leaf === undefined && (listener === "agents" || listener === "admin");

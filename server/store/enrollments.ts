@@ -71,7 +71,7 @@ export interface EnrollmentStore {
 
   /**
    * One open request per key: an unexpired one for the same key, pending or denied, is returned instead of the new one. Expired ones are dropped on the way.
-   * Throws AppError `rate-limited` when `maxOpen` requests, or `maxOpenPerAddress` from this address, are pending.
+   * Throws AppError `rate-limited` when `maxOpen` requests, or `maxOpenPerAddress` from this address (an IPv6 /64 is one), are pending.
    */
   openRequest(
     request: RequestRow,

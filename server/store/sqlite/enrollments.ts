@@ -1,3 +1,4 @@
+import { networkOf } from "@newleaf/shared/network";
 import { AppError } from "@newleaf/shared/problems";
 import type { IssuanceBasis, IssuanceRecord } from "../certificates.ts";
 import type { ApprovalRow, EnrollmentStore, GrantRow, RequestRow, TokenRow } from "../enrollments.ts";
@@ -151,12 +152,12 @@ function requestWrites(context: WriteContext): RequestWrites {
   const countOpen = prepare<[], number>(database, "SELECT count(*) FROM requests WHERE state = 'pending'").pluck();
   const countFrom = prepare<[string], number>(
     database,
-    "SELECT count(*) FROM requests WHERE state = 'pending' AND address = ?",
+    "SELECT count(*) FROM requests WHERE state = 'pending' AND network = ?",
   ).pluck();
   const insert = prepare(
     database,
     `INSERT INTO requests (id, state, key_fingerprint, csr, claim, asked_names, address, created_at, expires_at, identity, serial,
-       decided_by, decided_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       decided_by, decided_at, network) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
   const deny = prepare(
     database,
@@ -190,7 +191,8 @@ function requestWrites(context: WriteContext): RequestWrites {
       if ((countOpen.get() ?? 0) >= limits.maxOpen) {
         throw new AppError("rate-limited", "Too many enrollment requests wait for an operator; try again later.");
       }
-      if ((countFrom.get(r.address) ?? 0) >= limits.maxOpenPerAddress) {
+      const network = networkOf(r.address);
+      if ((countFrom.get(network) ?? 0) >= limits.maxOpenPerAddress) {
         throw new AppError(
           "rate-limited",
           "Too many enrollment requests from this address wait for an operator; try again later.",
@@ -210,6 +212,7 @@ function requestWrites(context: WriteContext): RequestWrites {
         r.serial,
         r.decidedBy,
         r.decidedAt,
+        network,
       );
       context.audit.append(audit);
       return r;

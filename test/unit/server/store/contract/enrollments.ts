@@ -90,6 +90,19 @@ export function enrollmentContract(open: OpenStore): void {
       assert.equal(await store.countPendingRequests(now + f.day), 0);
     });
 
+    it("counts an IPv6 /64 as one address, and an IPv4 address written as IPv6 as itself", async () => {
+      const now = f.t0 + 12 * f.day;
+      const from = (address: string) =>
+        store.openRequest(f.request({ address, createdAt: now }), { maxOpen: 9, maxOpenPerAddress: 2 }, []);
+      await from("2001:db8:1:2::7");
+      await from("2001:db8:1:2:ffff::8");
+      await assert.rejects(from("2001:db8:1:2:1:2:3:4"), refused("rate-limited"));
+      await from("2001:db8:1:3::7");
+      await from("::ffff:192.0.2.7");
+      await from("192.0.2.7");
+      await assert.rejects(from("192.0.2.7"), refused("rate-limited"));
+    });
+
     it("denies a pending request; a decision that comes second is stale", async () => {
       const request = await store.openRequest(f.request({ createdAt: f.t0 + 20 * f.day }), limits, []);
       const now = request.createdAt + 1;

@@ -1,0 +1,166 @@
+/**
+ * Who is served next when more ask than can be served: whoever has the least time left. Earliest deadline first loses nobody that
+ * any order could have saved, whether a leaf lives for an hour or for a month; its own length of life counts in that a leaf whose
+ * renewal window has not begun comes after all those whose has. Bounded: when it is full the least urgent goes, new or waiting,
+ * and is told when to come back.
+ *
+ * Pure: times are milliseconds of a clock that only rises, chance is a parameter.
+ */
+import { drainMeter } from "./drain-meter.ts";
+import { expectedReturns } from "./expected-returns.ts";
+
+export interface Applicant {
+  /** The leaf it presented, by serial. */
+  readonly who: string;
+  /** Milliseconds until that leaf expires. */
+  readonly left: number;
+  /** Its renewal window has begun. */
+  readonly due: boolean;
+}
+
+/** `full`: others were more urgent. `too-long`: it waited without its turn coming. `twice`: it waits already. */
+export type TurnedAwayBecause = "full" | "too-long" | "twice";
+
+export interface Dismissal<Ticket> {
+  readonly ticket: Ticket;
+  readonly because: TurnedAwayBecause;
+  readonly retryAfterSeconds: number;
+}
+
+export interface Entered<Ticket> {
+  /** It begins at once; otherwise it waits, unless it is the one dismissed. */
+  readonly begins: boolean;
+  readonly dismissed: Dismissal<Ticket> | null;
+}
+
+export interface AdmissionLimits {
+  /** In work at once. */
+  readonly maxInWork: number;
+  readonly maxWaiting: number;
+  /** Nobody waits longer than this, milliseconds: shorter than clients wait for an answer. */
+  readonly maxWait: number;
+}
+
+export interface AdmissionQueue<Ticket extends Applicant> {
+  enter(ticket: Ticket, now: number): Entered<Ticket>;
+  /** One that was in work is done. The most urgent one begins in its place. */
+  finish(now: number): Ticket | null;
+  /** Its client has gone. True when it was waiting. */
+  leave(ticket: Ticket, now: number): boolean;
+  /** Those who waited too long. */
+  overdue(now: number): readonly Dismissal<Ticket>[];
+  waiting(): number;
+  inWork(): number;
+  /** As measured while somebody waited, a second. */
+  drainRate(now: number): number;
+}
+
+/** One leaf has no use for more: a connection that was lost, and the one that follows it. */
+const maxWaitingOfOne = 2;
+/** However long the line is, it is worth asking again after this. */
+const longestPauseMs = 3_600_000;
+/** Those who were sent away together do not come back together. */
+const jitterShare = 0.2;
+const jitterMs = 2_000;
+
+interface Waiting<Ticket> {
+  readonly ticket: Ticket;
+  readonly deadline: number;
+  readonly since: number;
+}
+
+/** `random` is uniform in [0, 1). */
+export function admissionQueue<Ticket extends Applicant>(
+  limits: AdmissionLimits,
+  random: () => number,
+): AdmissionQueue<Ticket> {
+  /** The most urgent first. Sorted by insertion: it is short, and both ends are taken from. */
+  const line: Waiting<Ticket>[] = [];
+  const ofOne = new Map<string, number>();
+  const meter = drainMeter();
+  const expected = expectedReturns();
+  let inWork = 0;
+
+  const take = (index: number, now: number): Ticket | null => {
+    const [entry] = line.splice(index, 1);
+    if (entry === undefined) return null;
+    const { who } = entry.ticket;
+    const others = (ofOne.get(who) ?? 1) - 1;
+    if (others === 0) ofOne.delete(who);
+    else ofOne.set(who, others);
+    if (line.length === 0) meter.idle(now);
+    return entry.ticket;
+  };
+
+  const dismiss = (ticket: Ticket, because: TurnedAwayBecause, now: number): Dismissal<Ticket> => {
+    const ahead = inWork + positionOf(line, ticket, now) + expected.aheadOf(ticket, now);
+    const wait = (ahead / meter.rate(now)) * 1000;
+    const spread = wait * (1 + random() * jitterShare) + random() * jitterMs;
+    // Half of what it has left, at most: a wrong guess must leave time to ask again.
+    const pause = Math.min(longestPauseMs, spread, Math.max(0, ticket.left) / 2);
+    const retryAfterSeconds = Math.max(1, pause < spread ? Math.floor(pause / 1000) : Math.ceil(pause / 1000));
+    expected.add(ticket, now + retryAfterSeconds * 1000);
+    return { ticket, because, retryAfterSeconds };
+  };
+
+  const insert = (ticket: Ticket, now: number): void => {
+    if (line.length === 0) meter.busy(now);
+    line.splice(positionOf(line, ticket, now), 0, { ticket, deadline: now + ticket.left, since: now });
+    ofOne.set(ticket.who, (ofOne.get(ticket.who) ?? 0) + 1);
+  };
+
+  return {
+    enter(ticket, now) {
+      if ((ofOne.get(ticket.who) ?? 0) >= maxWaitingOfOne)
+        return { begins: false, dismissed: { ticket, because: "twice", retryAfterSeconds: 1 } };
+      expected.drop(ticket);
+      if (inWork < limits.maxInWork) {
+        inWork += 1;
+        return { begins: true, dismissed: null };
+      }
+      insert(ticket, now);
+      if (line.length <= limits.maxWaiting) return { begins: false, dismissed: null };
+      const least = take(line.length - 1, now);
+      return { begins: false, dismissed: least === null ? null : dismiss(least, "full", now) };
+    },
+    finish(now) {
+      meter.finished(now);
+      const next = take(0, now);
+      if (next === null) inWork -= 1;
+      return next;
+    },
+    leave(ticket, now) {
+      const index = line.findIndex((entry) => entry.ticket === ticket);
+      return index >= 0 && take(index, now) !== null;
+    },
+    overdue(now) {
+      const late = line.filter((entry) => now - entry.since >= limits.maxWait).map(({ ticket }) => ticket);
+      return late.map((ticket) => {
+        take(
+          line.findIndex((entry) => entry.ticket === ticket),
+          now,
+        );
+        return dismiss(ticket, "too-long", now);
+      });
+    },
+    waiting: () => line.length,
+    inWork: () => inWork,
+    drainRate: (now) => meter.rate(now),
+  };
+}
+
+/** How many of the line come before it; of equals, those who came first. */
+function positionOf(line: readonly Waiting<Applicant>[], { due, left }: Applicant, now: number): number {
+  const deadline = now + left;
+  let low = 0;
+  let high = line.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const other = line[middle];
+    if (other === undefined) break;
+    const comesAfter = other.ticket.due === due ? other.deadline > deadline : due;
+    if (comesAfter) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
