@@ -1,27 +1,11 @@
 /** The command line's way to the admin API: finds the service, speaks as an operator, keeps the operator's certificate fresh. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { isIP } from "node:net";
-import { join, resolve } from "node:path";
 import { type HttpResponse, NetworkError, requestJson } from "@newleaf/shared/http-client";
 import { AppError } from "@newleaf/shared/problems";
-import { resolveDataDir } from "../config.ts";
-import { parseAddress } from "../config-tree.ts";
-import { isFounded } from "../data-directory.ts";
 import { version } from "../version.ts";
 import { type OperatorFiles, readOperatorFiles } from "./operator-files.ts";
 import { isRenewalDue, renewOperator } from "./operator-renewal.ts";
+import { type Connection, resolveStandpoint, type Service } from "./session.ts";
 import type { Terminal } from "./terminal.ts";
-import { UsageError } from "./usage-error.ts";
-
-export interface Connection {
-  readonly data?: string;
-  /** Operator id, or a directory with key.pem and chain.pem. */
-  readonly as?: string;
-  /** URL of the admin listener, for a service whose data directory is not here. */
-  readonly server?: string;
-  /** PEM file of the roots to trust, with `server`. */
-  readonly roots?: string;
-}
 
 export type Query = Readonly<Record<string, string | number | undefined>>;
 
@@ -33,16 +17,6 @@ export interface AdminClient {
   post<T>(path: string, body?: unknown): Promise<T>;
   patch<T>(path: string, body: unknown): Promise<T>;
   remove<T>(path: string): Promise<T>;
-}
-
-interface Service {
-  readonly admin: URL;
-  /** Null when it is not known: then nothing is renewed. */
-  readonly agents: URL | null;
-  readonly roots: string;
-  /** Name that the service's certificate is checked for. */
-  readonly serverName: string | undefined;
-  readonly startHint: string;
 }
 
 interface Session {
@@ -86,17 +60,16 @@ export function adminClient(terminal: Terminal, connection: Connection): AdminCl
 }
 
 async function openSession(terminal: Terminal, connection: Connection): Promise<Session> {
-  const dataDir = resolveDataDir(connection.data, terminal.env);
-  const service = connection.server === undefined ? localService(dataDir) : remoteService(connection, dataDir);
-  const directory = operatorDirectory(connection.as, dataDir);
-  const files = await readOperatorFiles(directory);
+  const standpoint = resolveStandpoint(connection, terminal.env);
+  const service = standpoint.service();
+  const files = await readOperatorFiles(standpoint.operator);
   const now = terminal.clock.now();
   if (!isRenewalDue(files.leaf, now)) return { service, files };
   const until = files.leaf.validToDate;
   if (until.getTime() <= now) {
     throw new AppError(
       "certificate-expired",
-      `The operator certificate in ${directory} expired on ${until.toISOString()}. Use another operator's with --as, or have another admin grant a recovery`,
+      `The operator certificate in ${standpoint.operator} expired on ${until.toISOString()}. ${standpoint.expiredHint}`,
     );
   }
   return { service, files: await renewed(terminal, service, files) };
@@ -152,77 +125,6 @@ async function send(service: Service, files: OperatorFiles, call: Call): Promise
       { cause: error },
     );
   }
-}
-
-/** By what `serve` wrote into the data directory. */
-function localService(dataDir: string): Service {
-  const startHint = `Start it with: newleaf serve --data ${dataDir}`;
-  const runFile = join(dataDir, "run.json");
-  if (!isFounded(dataDir)) {
-    throw new AppError(
-      "not-found",
-      `There is no Newleaf data directory at ${dataDir}. Say where it is with --data, or speak to a service elsewhere with --server and --roots`,
-    );
-  }
-  if (!existsSync(runFile)) throw new AppError("not-found", `The service of ${dataDir} is not running. ${startHint}`);
-  const run = JSON.parse(readFileSync(runFile, "utf8")) as { readonly listeners: Readonly<Record<string, unknown>> };
-  const admin = listenerUrl(run.listeners["admin"]);
-  if (admin === null) throw new AppError("not-found", `${runFile} names no admin listener. ${startHint}`);
-  return {
-    admin,
-    agents: listenerUrl(run.listeners["agents"]),
-    roots: readFileSync(join(dataDir, "roots.pem"), "utf8"),
-    // The address is the service's own word; its certificate names localhost whatever address it is reached by.
-    serverName: "localhost",
-    startHint,
-  };
-}
-
-function remoteService(connection: Connection, dataDir: string): Service {
-  const admin = URL.parse(connection.server ?? "");
-  if (admin === null || admin.protocol !== "https:")
-    throw new UsageError(`--server ${connection.server ?? ""} must be an https:// URL of the admin listener`);
-  const rootsFile = connection.roots ?? join(dataDir, "roots.pem");
-  if (!existsSync(rootsFile))
-    throw new UsageError(
-      "--server needs --roots FILE: the PEM file of the root that the service's certificate comes from",
-    );
-  const agents = new URL(admin);
-  agents.port = String(Number(admin.port === "" ? 443 : admin.port) - 2);
-  return {
-    admin,
-    // Listeners keep the distance of the defaults, 8443 and 8445, where nobody moved them.
-    agents: admin.port === "8445" ? agents : null,
-    roots: readFileSync(rootsFile, "utf8"),
-    serverName: undefined,
-    startHint: "Is it running, and is this its admin listener?",
-  };
-}
-
-function listenerUrl(value: unknown): URL | null {
-  const address = typeof value === "string" ? parseAddress(value.replace(/^https?:\/\//, "").replace(/\/$/, "")) : null;
-  if (address === null) return null;
-  // An unspecified address is one to listen on, not one to call.
-  const host = address.host === "0.0.0.0" ? "127.0.0.1" : address.host === "::" ? "::1" : address.host;
-  return new URL(`https://${isIP(host) === 6 ? `[${host}]` : host}:${address.port}`);
-}
-
-function operatorDirectory(as: string | undefined, dataDir: string): string {
-  const operators = join(dataDir, "operators");
-  if (as !== undefined) {
-    if (existsSync(join(operators, as, "key.pem"))) return join(operators, as);
-    if (existsSync(as)) return resolve(as);
-    throw new AppError(
-      "not-found",
-      `--as ${as} is neither an operator in ${operators} nor a directory with key.pem and chain.pem`,
-    );
-  }
-  const [only, ...others] = existsSync(operators) ? readdirSync(operators).toSorted() : [];
-  if (only === undefined)
-    throw new AppError("not-found", `There is no operator in ${operators}. Say who you are with --as DIRECTORY`);
-  if (others.length > 0)
-    throw new UsageError(`There are several operators (${[only, ...others].join(", ")}); say who you are with --as ID`);
-  return join(operators, only);
 }
 
 function withQuery(path: string, query: Query = {}): string {

@@ -2,7 +2,8 @@
 import { parseDuration } from "@newleaf/shared/duration";
 import { AppError } from "@newleaf/shared/problems";
 import { type Command, InvalidArgumentError } from "commander";
-import { type AdminClient, adminClient, type Connection } from "./admin-client.ts";
+import { type AdminClient, adminClient } from "./admin-client.ts";
+import type { Connection } from "./session.ts";
 import { confirm, type Terminal } from "./terminal.ts";
 
 export interface AdminOptions extends Connection {
@@ -113,7 +114,7 @@ function plainCommand(parent: Command, { usage, summary, examples, notes }: Comm
     .option("--data <dir>", "data directory of the service (default: NEWLEAF_DATA, ./newleaf-data, /var/lib/newleaf)")
     .option(
       "--as <operator>",
-      "operator to act as: an id, or a directory with key.pem and chain.pem (default: the only one there is)",
+      "who to act as: an operator's id, a login, or a directory with key.pem and chain.pem (default: the only one there is)",
     )
     .option("--server <url>", "admin listener of a service elsewhere, https://ca.claw.internal:8445")
     .option("--roots <file>", "with --server: PEM file of the root to trust (default: roots.pem of the data directory)")

@@ -7,6 +7,8 @@ export interface IdentityAnswer {
   readonly names: Names;
   readonly keys: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
+  readonly owner: string | null;
+  readonly notes: string | null;
   readonly state: string;
   readonly leaf: {
     readonly serial: string;
@@ -50,6 +52,14 @@ export interface TokenAnswer {
   readonly expiresAt: string;
 }
 
+export interface OperatorAnswer {
+  readonly id: string;
+  readonly role: string;
+  readonly state: string;
+  readonly leaf: { readonly serial: string; readonly notAfter: string; readonly state: string } | null;
+  readonly lastSeen: string | null;
+}
+
 export interface ApprovalAnswer {
   readonly id: string;
   readonly state: string;
@@ -61,6 +71,10 @@ export interface ApprovalAnswer {
   readonly address: string;
   readonly createdAt: string;
   readonly expiresAt: string;
+  /** As far as anybody has said who it is to be. */
+  readonly identity: string | null;
+  readonly needed: number | null;
+  readonly approvals: readonly { readonly by: string; readonly how: string; readonly at: string }[];
 }
 
 export interface CertificateSummary {

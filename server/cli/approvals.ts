@@ -26,11 +26,12 @@ export function addApprovalCommands(program: Command, terminal: Terminal): void 
           item.names.join(" ") || "-",
           item.address,
           moment(item.createdAt),
+          item.approvals.length === 0 ? "-" : `${item.approvals.length} of ${item.needed ?? 1}, for ${item.identity}`,
         ]);
         terminal.out(
           json
             ? asJson(items)
-            : asTable(["REQUEST", "CLAIMS TO BE", "ASKS FOR", "FROM", "SINCE"], rows, "Nothing waits."),
+            : asTable(["REQUEST", "CLAIMS TO BE", "ASKS FOR", "FROM", "SINCE", "YES"], rows, "Nothing waits."),
         );
       }),
     );
@@ -92,10 +93,12 @@ function addApprove(group: Command, terminal: Terminal): void {
           terminal.err(decisionText(request, identity));
           if (!(await confirm(`Approve this key as ${identity.id}?`))) return;
           const decision = { decision: "approve", identity: identity.id, fingerprint: request.fingerprint };
-          const answer = await client.post(`${itself(id)}/decision`, decision);
-          terminal.out(
-            json ? asJson(answer) : `Approved. ${identity.id} gets its certificate when it asks the next time.\n`,
-          );
+          const answer = await client.post<ApprovalAnswer>(`${itself(id)}/decision`, decision);
+          const done =
+            answer.state === "pending"
+              ? `Your yes is noted. ${identity.id} needs one of another operator too: newleaf approvals approve ${answer.id} ${identity.id}\n`
+              : `Approved. ${identity.id} gets its certificate when it asks the next time.\n`;
+          terminal.out(json ? asJson(answer) : done);
         },
       ),
     );
@@ -109,6 +112,10 @@ function decisionText(request: ApprovalAnswer, identity: IdentityAnswer): string
     ["fingerprint", request.fingerprint],
     ["claims to be", request.claim ?? "-"],
     ["asks for", request.names.join(", ") || "-"],
+    [
+      "said yes",
+      request.approvals.map(({ by, how, at }) => `${by} (${how}, ${moment(at)})`).join(", ") || "nobody yet",
+    ],
     ["from", `${request.address}, ${moment(request.createdAt)}`],
     [
       "holds now",

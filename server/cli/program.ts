@@ -14,6 +14,7 @@ import type { InitOptions } from "./init.ts";
 import { addInventoryCommands } from "./inventory.ts";
 import { addIssuerCommands } from "./issuers.ts";
 import { addLineageCommands } from "./lineage.ts";
+import { addLoginCommand, addOperatorCommands } from "./operator.ts";
 import type { ServeOptions } from "./serve.ts";
 import { addStatusCommand } from "./status.ts";
 import type { Terminal } from "./terminal.ts";
@@ -52,6 +53,8 @@ export function buildProgram(terminal: Terminal): Command {
   addInventoryCommands(program, terminal);
   addTokenCommands(program, terminal);
   addApprovalCommands(program, terminal);
+  addOperatorCommands(program, terminal);
+  addLoginCommand(program, terminal);
   addCertCommands(program, terminal);
   addLineageCommands(program, terminal);
   addIssuerCommands(program, terminal);
