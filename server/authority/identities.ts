@@ -3,7 +3,8 @@ import type { Names } from "@newleaf/shared/names";
 import { AppError } from "@newleaf/shared/problems";
 import type { IdentityEntry } from "../store/identities.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
-import { applyInventory, checkEntry, requireIdentity } from "./inventory.ts";
+import { applyInventory, requireIdentity } from "./inventory.ts";
+import { checkEntry } from "./inventory-plan.ts";
 import { requireAnotherAdmin, requireTouchOfProfile } from "./permissions.ts";
 import { revoke, turnAway } from "./revoke.ts";
 
@@ -40,6 +41,9 @@ export interface IdentityPatch {
   readonly names?: Partial<Names>;
   readonly keys?: readonly string[];
   readonly labels?: Readonly<Record<string, string>>;
+  /** Null or empty: nobody, nothing. */
+  readonly owner?: string | null;
+  readonly notes?: string | null;
   readonly rearmKeys?: boolean;
 }
 
@@ -66,6 +70,8 @@ export async function changeIdentity(
     names: { ...row.names, ...patch.names },
     keys: patch.keys ?? row.keys,
     labels: patch.labels ?? row.labels,
+    owner: (patch.owner === undefined ? row.owner : patch.owner) ?? "",
+    notes: (patch.notes === undefined ? row.notes : patch.notes) ?? "",
   };
   const plan = await applyInventory(authority, caller, { identities: [entry], prune: false, revokeLive: false });
   if (patch.rearmKeys === true) {

@@ -1,106 +1,19 @@
 /** The inventory: the approved identities. Nothing is issued to what is not in it. */
-import { isFingerprint } from "@newleaf/shared/fingerprint";
-import { isIdentityId, normaliseNames, type Names } from "@newleaf/shared/names";
 import { AppError } from "@newleaf/shared/problems";
 import type { IdentityEntry, IdentityRow, InventoryChange } from "../store/identities.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
+import {
+  checkEntry,
+  type DesiredInventory,
+  type InventoryPlan,
+  type PlannedChange,
+  planInventory,
+} from "./inventory-plan.ts";
 import { requireTouchOfProfile } from "./permissions.ts";
 import { revoke } from "./revoke.ts";
 
-export interface Difference {
-  readonly field: "profile" | "dns" | "ip" | "uri" | "email" | "keys" | "labels";
-  readonly from: unknown;
-  readonly to: unknown;
-}
-
-export interface PlannedChange {
-  readonly kind: "add" | "change" | "remove" | "unchanged";
-  readonly id: string;
-  readonly differences: readonly Difference[];
-  /** Usable leaves that a removal would revoke. */
-  readonly liveLeaves: number;
-}
-
-export interface InventoryPlan {
-  readonly changes: readonly PlannedChange[];
-  /** Names or keys that stand twice: names may be shared, keys never. */
-  readonly warnings: readonly string[];
-}
-
-export interface DesiredInventory {
-  readonly identities: readonly IdentityEntry[];
-  /** Remove what is not listed (operators and the service itself are never pruned). */
-  readonly prune: boolean;
-  /** Remove also what holds usable leaves, revoking them. */
-  readonly revokeLive: boolean;
-}
-
-const maxKeys = 16;
-const maxNames = 100;
-const maxLabels = 32;
-/** In a warning about a shared name. */
-const maxNamed = 10;
-
-/**
- * An entry in canonical form.
- * @throws AppError request-invalid naming what is wrong with which identity
- */
-export function checkEntry(entry: IdentityEntry): IdentityEntry {
-  if (!isIdentityId(entry.id)) {
-    throw new AppError(
-      "request-invalid",
-      `"${entry.id.slice(0, 80)}" is not an identity id: a letter or digit, then up to 63 of A-Z a-z 0-9 . _ @ -`,
-    );
-  }
-  let names: Names;
-  try {
-    names = normaliseNames(entry.names);
-  } catch (error) {
-    throw new AppError("request-invalid", `${entry.id}: ${error instanceof Error ? error.message : "bad name"}`, {
-      cause: error,
-    });
-  }
-  if (Object.values(names).flat().length > maxNames)
-    throw new AppError("request-invalid", `${entry.id}: more than ${maxNames} names`);
-  const keys = [...new Set(entry.keys)];
-  const bad = keys.find((key) => !isFingerprint(key));
-  if (bad !== undefined)
-    throw new AppError(
-      "request-invalid",
-      `${entry.id}: "${bad.slice(0, 80)}" is not an SPKI fingerprint (sha256: and 64 hex digits)`,
-    );
-  if (keys.length > maxKeys) throw new AppError("request-invalid", `${entry.id}: more than ${maxKeys} keys`);
-  if (Object.keys(entry.labels).length > maxLabels)
-    throw new AppError("request-invalid", `${entry.id}: more than ${maxLabels} labels`);
-  return { ...entry, names, keys };
-}
-
-/** What applying would change; reads only. */
-export async function planInventory(authority: Authority, desired: DesiredInventory): Promise<InventoryPlan> {
-  const entries = desired.identities.map(checkEntry);
-  const ids = new Set<string>();
-  const repeated = entries.find((entry) => ids.size === ids.add(entry.id).size);
-  if (repeated !== undefined) throw new AppError("request-invalid", `${repeated.id} is listed twice`);
-  const present = await allIdentities(authority);
-  const byId = new Map(present.map((row) => [row.id, row]));
-  const changes: PlannedChange[] = entries.map((entry) => {
-    const row = byId.get(entry.id);
-    if (row === undefined)
-      return { kind: "add", id: entry.id, differences: differencesFromNothing(entry), liveLeaves: 0 };
-    const differences = differencesBetween(row, entry);
-    return { kind: differences.length === 0 ? "unchanged" : "change", id: entry.id, differences, liveLeaves: 0 };
-  });
-  if (desired.prune) {
-    const wanted = new Set(entries.map((entry) => entry.id));
-    for (const row of present) {
-      if (wanted.has(row.id) || row.profile === "operator") continue;
-      const usable = await authority.store.listUsable(row.id, authority.clock.now());
-      changes.push({ kind: "remove", id: row.id, differences: [], liveLeaves: usable.length });
-    }
-  }
-  await refuseSharedKeys(authority, entries);
-  return { changes, warnings: sharedNames(entries, present, desired.prune) };
-}
+/** In a refusal. */
+const maxNamed = 20;
 
 /**
  * Applies all of it or nothing.
@@ -116,8 +29,12 @@ export async function applyInventory(
     const plan = await planInventory(authority, desired);
     const live = plan.changes.filter((change) => change.kind === "remove" && change.liveLeaves > 0);
     if (live.length > 0 && !desired.revokeLive) {
-      const list = live.map((change) => `${change.id} (${change.liveLeaves})`).join(", ");
-      throw new AppError("conflict", `Removing would revoke usable leaves of ${list}; say revokeLive to do so`);
+      const named = live.slice(0, maxNamed).map((change) => `${change.id} (${change.liveLeaves})`);
+      const more = live.length > maxNamed ? ` and ${live.length - maxNamed} more` : "";
+      throw new AppError(
+        "conflict",
+        `Removing would revoke usable leaves of ${named.join(", ")}${more}. Say revokeLive (--revoke-live) if that is meant`,
+      );
     }
     const now = authority.clock.now();
     const entries = new Map(desired.identities.map(checkEntry).map((entry) => [entry.id, entry]));
@@ -187,77 +104,4 @@ export async function requireIdentity(authority: Authority, id: string): Promise
   const row = await authority.store.findIdentity(id);
   if (row === null || row.state === "removed") throw new AppError("not-found", `${id} is not in the inventory`);
   return row;
-}
-
-/** Every identity that is not removed, without the service's own. */
-export async function allIdentities(authority: Authority): Promise<readonly IdentityRow[]> {
-  const rows: IdentityRow[] = [];
-  let cursor: string | null = null;
-  do {
-    const page: { items: readonly IdentityRow[]; nextCursor: string | null } = await authority.store.listIdentities({
-      limit: 1000,
-      now: authority.clock.now(),
-      ...(cursor === null ? {} : { cursor }),
-    });
-    rows.push(...page.items);
-    cursor = page.nextCursor;
-  } while (cursor !== null);
-  return rows;
-}
-
-function differencesBetween(row: IdentityRow, entry: IdentityEntry): Difference[] {
-  const pairs: Difference[] = [
-    { field: "profile", from: row.profile, to: entry.profile },
-    { field: "dns", from: row.names.dns, to: entry.names.dns },
-    { field: "ip", from: row.names.ip, to: entry.names.ip },
-    { field: "uri", from: row.names.uri, to: entry.names.uri },
-    { field: "email", from: row.names.email, to: entry.names.email },
-    { field: "keys", from: row.keys.toSorted(), to: entry.keys.toSorted() },
-    { field: "labels", from: sortedRecord(row.labels), to: sortedRecord(entry.labels) },
-  ];
-  return pairs.filter(({ from, to }) => JSON.stringify(from) !== JSON.stringify(to));
-}
-
-function differencesFromNothing(entry: IdentityEntry): Difference[] {
-  const nothing = { dns: [], ip: [], uri: [], email: [] };
-  const empty = { id: entry.id, profile: entry.profile, names: nothing, keys: [], labels: {} };
-  return [
-    { field: "profile", from: null, to: entry.profile },
-    ...differencesBetween(empty as unknown as IdentityRow, entry),
-  ];
-}
-
-function sortedRecord(record: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(record).toSorted(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-async function refuseSharedKeys(authority: Authority, entries: readonly IdentityEntry[]): Promise<void> {
-  const holder = new Map<string, string>();
-  for (const entry of entries) {
-    for (const key of entry.keys) {
-      const other = holder.get(key) ?? (await authority.store.findKey(key))?.identity;
-      if (other !== undefined && other !== entry.id)
-        throw new AppError("key-in-use", `${entry.id}: key ${key} belongs to ${other}`);
-      holder.set(key, entry.id);
-    }
-  }
-}
-
-function sharedNames(entries: readonly IdentityEntry[], present: readonly IdentityRow[], prune: boolean): string[] {
-  const listed = new Set(entries.map((entry) => entry.id));
-  const others = prune ? [] : present.filter((row) => !listed.has(row.id));
-  const holders = new Map<string, string[]>();
-  for (const { id, names } of [...entries, ...others]) {
-    for (const name of Object.values(names).flat()) {
-      const known = holders.get(name);
-      if (known === undefined) holders.set(name, [id]);
-      else known.push(id);
-    }
-  }
-  return [...holders]
-    .filter(([, ids]) => ids.length > 1 && ids.some((id) => listed.has(id)))
-    .map(([name, ids]) => {
-      const more = ids.length > maxNamed ? ` and ${ids.length - maxNamed} more` : "";
-      return `${name} is shared by ${ids.slice(0, maxNamed).join(", ")}${more}`;
-    });
 }

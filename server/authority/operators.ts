@@ -8,7 +8,7 @@ import type { Page } from "../store/store.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
 import { beginLineage } from "./enroll.ts";
 import { removeIdentity } from "./identities.ts";
-import { checkEntry } from "./inventory.ts";
+import { checkEntry } from "./inventory-plan.ts";
 import { requireAnotherAdmin, requireRole, roles } from "./permissions.ts";
 import { revoke } from "./revoke.ts";
 import { prepareToken, type CreatedToken } from "./tokens.ts";

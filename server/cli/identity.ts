@@ -26,6 +26,8 @@ interface EntryOptions {
   readonly key?: readonly string[];
   readonly keyFrom?: readonly string[];
   readonly label?: readonly string[];
+  readonly owner?: string;
+  readonly notes?: string;
   readonly rearmKey?: boolean;
 }
 
@@ -60,6 +62,8 @@ function addAdd(group: Command, terminal: Terminal): void {
         names: { dns: given(dns), ip: given(ip), uri: given(uri), email: given(email) },
         keys: (await keysOf(options)) ?? [],
         labels: labelsOf(options) ?? {},
+        ...optional("owner", options.owner),
+        ...optional("notes", options.notes),
       };
       const identity = await client.post<IdentityAnswer>("/v1/identities", body);
       warn(terminal, identity);
@@ -75,13 +79,15 @@ function addAdd(group: Command, terminal: Terminal): void {
 function addSet(group: Command, terminal: Terminal): void {
   const command = readingCommand(group, {
     usage: "set <id>",
-    summary: "change names, keys, labels or profile",
+    summary: "change names, keys, labels, owner, notes or profile",
     examples: [
       "newleaf identity set gateway-1 --dns gateway.claw.internal --dns gw.claw.internal",
       "newleaf identity set gateway-1 --ip ''          (no addresses any more)",
+      "newleaf identity set gateway-1 --label site=lab --owner 'Kim <kim@claw.internal>' --notes 'behind the old switch'",
       "newleaf identity set gateway-1 --rearm-key      (its approved key may enroll once more)",
     ],
-    notes: "--dns, --ip, --uri, --email, --key and --label replace the whole list; one empty value empties it.",
+    notes:
+      "--dns, --ip, --uri, --email, --key and --label replace the whole list; one empty value empties it,\nand an empty --owner or --notes takes it away.",
   })
     .option("--profile <profile>", "agent or gateway", checkProfile)
     .option("--rearm-key", "let the approved keys enroll once more");
@@ -98,11 +104,13 @@ function addSet(group: Command, terminal: Terminal): void {
         ...(Object.keys(names).length === 0 ? {} : { names }),
         ...optional("keys", await keysOf(options)),
         ...optional("labels", labelsOf(options)),
+        ...optional("owner", options.owner),
+        ...optional("notes", options.notes),
         ...(options.rearmKey === true ? { rearmKeys: true } : {}),
       };
       if (Object.keys(body).length === 0)
         throw new UsageError(
-          "Nothing to set: say --dns, --ip, --uri, --email, --key, --key-from, --label, --profile or --rearm-key",
+          "Nothing to set: say --dns, --ip, --uri, --email, --key, --key-from, --label, --owner, --notes, --profile or --rearm-key",
         );
       const identity = await client.patch<IdentityAnswer>(itself(id), body);
       warn(terminal, identity);
@@ -231,7 +239,9 @@ function entryOptions(command: Command): Command {
     .option("--email <address>", "e-mail address (may be repeated)", collect)
     .option("--key <fingerprint>", "approved key, sha256:HEX over its SubjectPublicKeyInfo (may be repeated)", collect)
     .option("--key-from <csr>", "approved key, from a certificate request file, PEM or DER (may be repeated)", collect)
-    .option("--label <key=value>", "label (may be repeated)", collect);
+    .option("--label <key=value>", "label (may be repeated)", collect)
+    .option("--owner <text>", "who answers for it: a person, a team, an address")
+    .option("--notes <text>", "a line about it");
 }
 
 async function keysOf({ key, keyFrom }: EntryOptions): Promise<string[] | undefined> {

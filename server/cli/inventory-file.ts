@@ -2,7 +2,7 @@
 import { type Names, noNames } from "@newleaf/shared/names";
 import { nearest } from "@newleaf/shared/nearest";
 import { AppError } from "@newleaf/shared/problems";
-import { parseDocument, stringify } from "yaml";
+import { type Document, isMap, isNode, isPair, isScalar, LineCounter, parseDocument, stringify } from "yaml";
 import { z } from "zod";
 
 export interface InventoryFileEntry {
@@ -11,6 +11,8 @@ export interface InventoryFileEntry {
   readonly names: Names;
   readonly keys: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
+  readonly owner?: string | null;
+  readonly notes?: string | null;
 }
 
 const texts = z
@@ -29,8 +31,13 @@ const entry = z.strictObject({
     .record(z.string(), z.string())
     .nullish()
     .transform((labels) => labels ?? {}),
+  owner: z.string().nullish(),
+  notes: z.string().nullish(),
 });
 const file = z.strictObject({ identities: z.array(entry) });
+
+/** That are listed; a file with a wrong first line has thousands. */
+const maxFaults = 50;
 
 const known: Readonly<Record<string, readonly string[]>> = {
   "": Object.keys(file.shape),
@@ -40,35 +47,69 @@ const known: Readonly<Record<string, readonly string[]>> = {
 
 /**
  * @param name of the file, for messages
- * @throws AppError request-invalid naming every fault and the identity it is in
+ * @throws AppError request-invalid naming every fault, its line and the identity it is in
  */
 export function parseInventory(text: string, name: string): readonly InventoryFileEntry[] {
-  const document = parseDocument(text, { uniqueKeys: true });
+  const lines = new LineCounter();
+  const document = parseDocument(text, { uniqueKeys: true, lineCounter: lines });
   const fault = document.errors[0] ?? document.warnings[0];
   if (fault !== undefined) throw new AppError("request-invalid", `${name} is not YAML: ${fault.message}`);
   const value: unknown = document.toJS({ maxAliasCount: 100 });
   if (value === null || typeof value !== "object" || Array.isArray(value))
     throw new AppError("request-invalid", `${name} holds no inventory: it has to begin with \`identities:\``);
   const parsed = file.safeParse(value);
-  if (parsed.success) return parsed.data.identities;
-  const faults = parsed.error.issues.flatMap((issue) => describe(issue, value));
+  if (parsed.success) return parsed.data.identities.map(withoutNothing);
+  const issues = parsed.error.issues.slice(0, maxFaults);
+  const faults = issues.flatMap((issue) => describe(issue, value, (path) => lineOf(document, lines, path)));
+  const more = parsed.error.issues.length - issues.length;
+  if (more > 0) faults.push(`and ${more} more`);
   throw new AppError("request-invalid", `${name} does not hold:\n  ${faults.join("\n  ")}`);
 }
 
 /** The file that `parseInventory` reads back. */
 export function writeInventory(entries: readonly InventoryFileEntry[]): string {
-  const identities = entries.map(({ id, profile, names, keys, labels }) => ({ id, profile, names, keys, labels }));
-  return stringify({ identities }, { lineWidth: 0, flowCollectionPadding: true });
+  const identities = entries.map(({ id, profile, names, keys, labels, owner, notes }) => ({
+    id,
+    profile,
+    names,
+    keys,
+    labels,
+    ...(owner == null ? {} : { owner }),
+    ...(notes == null ? {} : { notes }),
+  }));
+  return stringify({ identities }, { lineWidth: 0, flowCollectionPadding: true, blockQuote: false });
 }
 
-function describe(issue: z.core.$ZodIssue, value: unknown): string[] {
+/** `owner:` with nothing behind it names nobody. */
+function withoutNothing({ owner, notes, ...others }: z.output<typeof entry>): InventoryFileEntry {
+  return { ...others, ...(owner == null ? {} : { owner }), ...(notes == null ? {} : { notes }) };
+}
+
+function describe(issue: z.core.$ZodIssue, value: unknown, line: (path: readonly PropertyKey[]) => string): string[] {
   const where = place(issue.path, value);
-  if (issue.code !== "unrecognized_keys") return [`${where}: ${issue.message}`];
+  if (issue.code !== "unrecognized_keys") return [`${line(issue.path)}${where}: ${issue.message}`];
   const section = issue.path.filter((part) => typeof part !== "number").join(".");
   return issue.keys.map((key) => {
     const meant = nearest(key, known[section] ?? []);
-    return `${where === "" ? "" : `${where}: `}"${key}" is not a known key${meant === null ? "" : `; did you mean "${meant}"?`}`;
+    const at = line([...issue.path, key]);
+    return `${at}${where === "" ? "" : `${where}: `}"${key}" is not a known key${meant === null ? "" : `; did you mean "${meant}"?`}`;
   });
+}
+
+/** `line 12: `, of the value at a path, or of what holds it when there is none. */
+function lineOf(document: Document, lines: LineCounter, path: readonly PropertyKey[]): string {
+  for (let length = path.length; length > 0; length--) {
+    const parent: unknown = length === 1 ? document.contents : document.getIn(path.slice(0, length - 1), true);
+    const key = path[length - 1];
+    const pair = isMap(parent)
+      ? parent.items.find((item) => isPair(item) && isScalar(item.key) && item.key.value === key)
+      : undefined;
+    // The key says where it is written; of a list, the item itself.
+    const node: unknown = pair?.key ?? document.getIn(path.slice(0, length), true);
+    const offset = isNode(node) ? node.range?.[0] : undefined;
+    if (offset !== undefined) return `line ${lines.linePos(offset).line}: `;
+  }
+  return "";
 }
 
 /** `identities[3] (gateway-1) names.dns` */

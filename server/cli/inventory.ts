@@ -1,11 +1,13 @@
 /** `newleaf inventory …` */
 import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
+import { AppError } from "@newleaf/shared/problems";
 import type { Command } from "commander";
 import { commandGroup, harmfulCommand, readingCommand, withClient } from "./admin-command.ts";
-import type { IdentityAnswer, InventoryChangeAnswer, InventoryPlanAnswer } from "./answers.ts";
+import type { IdentityAnswer, InventoryPlanAnswer } from "./answers.ts";
 import { type InventoryFileEntry, parseInventory, writeInventory } from "./inventory-file.ts";
-import { asJson, printable } from "./output.ts";
+import { planText } from "./inventory-plan-text.ts";
+import { asJson } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -13,7 +15,11 @@ interface ApplyOptions {
   readonly file: string;
   readonly dryRun?: boolean;
   readonly prune?: boolean;
+  readonly revokeLive?: boolean;
 }
+
+/** In a refusal. */
+const maxNamed = 20;
 
 export function addInventoryCommands(program: Command, terminal: Terminal): void {
   const group = commandGroup(program, "inventory", "the whole inventory as a file");
@@ -23,16 +29,20 @@ export function addInventoryCommands(program: Command, terminal: Terminal): void
     examples: [
       "newleaf inventory apply -f inventory.yml --dry-run",
       "newleaf inventory apply -f inventory.yml",
-      "newleaf inventory apply -f inventory.yml --prune --yes",
+      "newleaf inventory apply -f inventory.yml --prune",
+      "newleaf inventory apply -f inventory.yml --prune --revoke-live --yes",
     ],
     notes:
-      "Shows the difference first. Removing an identity revokes what it holds and is asked about. Approved keys that were\nspent are not armed again by applying the same file.",
+      "Shows the difference first. Removing is asked about, and refused for identities that hold usable certificates unless\n--revoke-live says to revoke them. Approved keys that were spent are not armed again by applying the same file.",
   })
     .requiredOption("-f, --file <file>", "inventory.yml, or - for stdin")
     .option("--dry-run", "only show the difference")
     .option("--prune", "remove what the file does not list (operators stay)")
+    .option("--revoke-live", "with --prune: remove also what holds usable certificates, and revoke them")
     .action(
       withClient<ApplyOptions>(terminal, async ({ client, options, confirm, json }) => {
+        if (options.revokeLive === true && options.prune !== true)
+          throw new UsageError("--revoke-live says what --prune may do; without --prune nothing is removed");
         const identities = await readInventory(options.file);
         const desired = { identities, prune: options.prune === true };
         const plan = await client.post<InventoryPlanAnswer>("/v1/inventory/plan", desired);
@@ -42,7 +52,18 @@ export function addInventoryCommands(program: Command, terminal: Terminal): void
           return;
         }
         const removed = plan.changes.filter((change) => change.kind === "remove");
-        const live = removed.reduce((sum, change) => sum + change.liveLeaves, 0);
+        const holding = removed.filter((change) => change.liveLeaves > 0);
+        const live = holding.reduce((sum, change) => sum + change.liveLeaves, 0);
+        if (live > 0 && options.revokeLive !== true) {
+          const more = holding.length > maxNamed ? ` and ${holding.length - maxNamed} more` : "";
+          throw new AppError(
+            "conflict",
+            `Nothing was changed: removing would revoke usable certificates of ${holding
+              .slice(0, maxNamed)
+              .map(({ id }) => id)
+              .join(", ")}${more}. List them in the file, or say --revoke-live`,
+          );
+        }
         if (
           removed.length > 0 &&
           !(await confirm(
@@ -84,32 +105,6 @@ async function readInventory(file: string): Promise<readonly InventoryFileEntry[
     });
   }
   return parseInventory(content, file === "-" ? "stdin" : file);
-}
-
-/** One line for each identity that changes, and under it what changes. */
-function planText({ changes, warnings }: InventoryPlanAnswer): string {
-  const lines = changes.filter((change) => change.kind !== "unchanged").flatMap(changeLines);
-  const unchanged = changes.filter((change) => change.kind === "unchanged").length;
-  if (unchanged > 0) lines.push(`= ${unchanged} unchanged`);
-  if (changes.length === 0) lines.push("The file lists no identities.");
-  return [...lines, ...warnings.map((warning) => `warning: ${warning}`)].map((line) => `${printable(line)}\n`).join("");
-}
-
-function changeLines(change: InventoryChangeAnswer): string[] {
-  const sign = { add: "+", change: "~", remove: "-", unchanged: "=" }[change.kind];
-  const head = `${sign} ${change.id}${change.kind === "remove" ? `  (revokes ${counted(change.liveLeaves, "usable certificate")})` : ""}`;
-  const body = change.differences.map(
-    ({ field, from, to }) => `    ${field}: ${change.kind === "add" ? "" : `${valueText(from)} -> `}${valueText(to)}`,
-  );
-  return [head, ...body];
-}
-
-function valueText(value: unknown): string {
-  if (Array.isArray(value)) return value.length === 0 ? "none" : value.map(String).join(", ");
-  if (typeof value === "string") return value;
-  if (typeof value !== "object" || value === null) return "none";
-  const pairs = Object.entries(value).map(([key, text]) => `${key}=${String(text)}`);
-  return pairs.length === 0 ? "none" : pairs.join(", ");
 }
 
 function counted(count: number, one: string, many = `${one}s`): string {

@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { applyInventory, planInventory } from "../../authority/inventory.ts";
+import { applyInventory } from "../../authority/inventory.ts";
+import { planInventory } from "../../authority/inventory-plan.ts";
 import { count, identityId } from "./answer-schemas.ts";
 import { operation } from "./operation.ts";
 import { inventorySchema } from "./schemas.ts";
@@ -12,7 +13,7 @@ const planAnswer = z
         id: identityId,
         differences: z.array(
           z.strictObject({
-            field: z.enum(["profile", "dns", "ip", "uri", "email", "keys", "labels"]),
+            field: z.enum(["profile", "dns", "ip", "uri", "email", "keys", "labels", "owner", "notes"]),
             from: z.unknown(),
             to: z.unknown(),
           }),

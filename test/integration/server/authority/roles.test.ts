@@ -6,7 +6,7 @@ import { keyFingerprint } from "@newleaf/shared/fingerprint";
 import { requestJson } from "@newleaf/shared/http-client";
 import type { Caller } from "../../../../server/authority/authority.ts";
 import { removeIdentity, setSuspended } from "../../../../server/authority/identities.ts";
-import { planInventory } from "../../../../server/authority/inventory.ts";
+import { planInventory } from "../../../../server/authority/inventory-plan.ts";
 import { revoke } from "../../../../server/authority/revoke.ts";
 import { createToken, revokeToken } from "../../../../server/authority/tokens.ts";
 import type { Role } from "../../../../server/store/identities.ts";

@@ -150,20 +150,28 @@ suite("inventory", () => {
 `);
     const plan = await must(["inventory", "apply", "-f", path, "--dry-run"]);
     assert.match(plan, /^\+ inv-1$/m);
-    assert.match(plan, /^ {4}dns: inv\.internal$/m);
+    assert.match(plan, /^ {4}\+ dns: inv\.internal$/m);
+    assert.match(plan, /^Plan: 2 to add, 0 to change, 0 to remove, 0 unchanged\.$/m);
     assert.equal((await command(["identity", "show", "inv-1"])).code, 1);
 
     await must(["inventory", "apply", "-f", path]);
     assert.deepEqual((await json<Identity>("identity", "show", "inv-1")).names["dns"], ["inv.internal"]);
-    assert.match(await must(["inventory", "apply", "-f", path]), /^= 2 unchanged$/m);
+    assert.match(
+      await must(["inventory", "apply", "-f", path]),
+      /^Plan: 0 to add, 0 to change, 0 to remove, 2 unchanged\.$/m,
+    );
 
     const changed = file(
-      readFileSync(path, "utf8").replace("dns: [inv.internal]", "dns: [inv.internal, two.internal]"),
+      readFileSync(path, "utf8")
+        .replace("dns: [inv.internal]", "dns: [two.internal]")
+        .replace("{ site: lab }", "{ site: prod, rack: a }\n    owner: Kim"),
     );
     assert.match(
       await must(["inventory", "apply", "-f", changed]),
-      /^~ inv-1\n {4}dns: inv\.internal -> inv\.internal, two\.internal$/m,
+      /^~ inv-1\n {4}- dns: inv\.internal\n {4}\+ dns: two\.internal\n {4}\+ label: rack=a\n {4}~ label: site=lab -> site=prod\n {4}\+ owner: Kim$/m,
     );
+    const shown = await json<{ owner: string | null; notes: string | null }>("identity", "show", "inv-1");
+    assert.deepEqual([shown.owner, shown.notes], ["Kim", null]);
   });
 
   test("prune removes what is not listed, asks, and counts what it would revoke; operators stay", async () => {
@@ -176,17 +184,75 @@ suite("inventory", () => {
       await must(["inventory", "apply", "-f", path, "--prune", "--dry-run"]),
       /^- pruned {2}\(revokes 1 usable certificate\)$/m,
     );
-    assert.equal((await command(["inventory", "apply", "-f", path, "--prune"])).code, 2, "nobody to ask");
-    await must(["inventory", "apply", "-f", path, "--prune"], { answers: ["n"] });
+    const unsaid = await command(["inventory", "apply", "-f", path, "--prune", "--yes"]);
+    assert.deepEqual([unsaid.code, /of pruned\. .*--revoke-live/.test(unsaid.err)], [1, true], unsaid.err);
+    const prune = ["inventory", "apply", "-f", path, "--prune", "--revoke-live"];
+    assert.equal((await command(prune)).code, 2, "nobody to ask");
+    await must(prune, { answers: ["n"] });
     assert.equal((await json<Identity>("identity", "show", "pruned")).state, "active");
+    assert.equal((await command(["inventory", "apply", "-f", path, "--revoke-live"])).code, 2);
 
-    await must(["inventory", "apply", "-f", path, "--prune", "--yes"]);
+    await must([...prune, "--yes"]);
     assert.equal((await command(["identity", "show", "pruned"])).code, 1);
     assert.equal((await json<{ state: string }>("cert", "show", held.serial)).state, "revoked");
     assert.equal((await json<Identity>("identity", "show", "admin@operators")).state, "active");
   });
 
-  test("export is what apply reads: no difference", async () => {
+  test("keys that stand twice are refused, all of them at once; names and gateways without one are warned of", async () => {
+    const [one, two, three] = ["1", "2", "3"].map((digit) => `sha256:${digit.repeat(64)}`);
+    await must(["identity", "add", "holder", "--profile", "agent", "--key", one ?? "", "--dns", "held.internal"]);
+    const path = file(`identities:
+  - { id: dup-1, profile: agent, names: { dns: [held.internal] }, keys: ["${one}", "${two}"] }
+  - { id: dup-2, profile: agent, names: { dns: [HELD.internal, both.internal] }, keys: ["${two}"] }
+  - { id: dup-3, profile: gateway, names: { dns: [both.internal] }, keys: ["${three}"] }
+  - { id: dup-4, profile: gateway }
+`);
+    const refused = await command(["inventory", "apply", "-f", path]);
+    assert.equal(refused.code, 1);
+    assert.match(
+      refused.err,
+      /dup-1: key sha256:1+ belongs to holder; dup-2: key sha256:2+ belongs to dup-1.*\(key-in-use\)/,
+    );
+    assert.equal((await command(["identity", "show", "dup-3"])).code, 1, "nothing was changed");
+
+    const mended = file(readFileSync(path, "utf8").replaceAll(/keys: \[[^\]]*\]/g, "keys: []"));
+    const plan = await json<{ warnings: string[] }>("inventory", "apply", "-f", mended, "--dry-run");
+    assert.deepEqual(plan.warnings.slice(0, 2).toSorted(), [
+      "both.internal is shared by dup-2, dup-3",
+      "held.internal is shared by dup-1, holder, dup-2",
+    ]);
+    assert.match(plan.warnings[2] ?? "", /^dup-4 is a gateway without any name/);
+    assert.match(
+      (
+        await command([
+          "inventory",
+          "apply",
+          "-f",
+          file("identities: [{id: k, profile: agent}, {id: k, profile: agent}]"),
+        ])
+      ).err,
+      /k: listed more than once/,
+    );
+  });
+
+  test("a key moves from one identity to another in one file", async () => {
+    const key = `sha256:${"4".repeat(64)}`;
+    await must(["identity", "add", "gives", "--profile", "agent", "--key", key]);
+    await must([
+      "inventory",
+      "apply",
+      "-f",
+      file(`identities: [{id: gives, profile: agent}, {id: takes, profile: agent, keys: ["${key}"]}]`),
+    ]);
+    assert.deepEqual((await json<Identity>("identity", "show", "takes")).keys, [key]);
+  });
+
+  test("export is what apply reads: no difference, whatever stands in it", async () => {
+    await must([
+      ...["identity", "add", "odd", "--profile", "agent", "--uri", "spiffe://claw/odd", "--email", "a@claw.internal"],
+      ...["--label", "yes=no", "--label", "n=1.0", "--label", "colon=a: b # c", "--owner", "- 'Ö' & \"co\": {x}"],
+      ...["--notes", "null"],
+    ]);
     const path = file(await must(["inventory", "export"]));
     const plan = await json<{ changes: { kind: string }[] }>("inventory", "apply", "-f", path, "--dry-run");
     assert.ok(plan.changes.length > 0 && plan.changes.every(({ kind }) => kind === "unchanged"));
@@ -200,7 +266,7 @@ suite("inventory", () => {
       file("identities:\n  - id: k\n    profile: agent\n    name: {}\n"),
     ]);
     assert.equal(code, 1);
-    assert.match(err, /identities\[0\] \(k\): "name" is not a known key; did you mean "names"\?/);
+    assert.match(err, /line 4: identities\[0\] \(k\): "name" is not a known key; did you mean "names"\?/);
     const nested = await command([
       "inventory",
       "apply",

@@ -44,7 +44,17 @@ suite("inventory.yml", () => {
     assert.match(message, /identities\[0\] \(a\) profile/);
     assert.match(message, /identities\[1\] \(b\) names\.dns/);
     assert.match(message, /identities\[1\] \(b\) labels\.n/);
-    assert.match(faults("identity: []"), /"identity" is not a known key; did you mean "identities"\?/);
+    assert.match(message, /line 2: identities\[0\]/);
+    assert.match(message, /line 3: identities\[1\] \(b\) labels\.n/);
+    const nested = faults(
+      "# Fleet\nidentities:\n  - id: a\n    profile: agent\n    names:\n      dns: []\n      dsn: []\n",
+    );
+    assert.match(nested, /line 7: identities\[0\] \(a\) names: "dsn" is not a known key; did you mean "dns"\?/);
+    assert.match(
+      faults("identities:\n  - id: a\n    ownr: Kim\n    profile: agent\n"),
+      /line 3: .*did you mean "owner"/,
+    );
+    assert.match(faults("identity: []"), /line 1: "identity" is not a known key; did you mean "identities"\?/);
   });
 
   test("an id that YAML reads as a number, a list at the top and a file of nothing are refused", () => {
@@ -64,17 +74,22 @@ suite("inventory.yml", () => {
   test("what is written is read back", () => {
     const text = fc.string({ maxLength: 20 });
     const list = fc.array(text, { maxLength: 3 });
-    const entry = fc.record({
-      id: text,
-      profile: fc.constantFrom("agent", "gateway", "operator"),
-      names: fc.record({ dns: list, ip: list, uri: list, email: list }, { noNullPrototype: true }),
-      keys: list,
-      labels: fc.dictionary(
-        text.filter((key) => key !== "__proto__"),
-        text,
-        { maxKeys: 3, noNullPrototype: true },
-      ),
-    });
+    const entry = fc.record(
+      {
+        owner: text,
+        notes: text,
+        id: text,
+        profile: fc.constantFrom("agent", "gateway", "operator"),
+        names: fc.record({ dns: list, ip: list, uri: list, email: list }, { noNullPrototype: true }),
+        keys: list,
+        labels: fc.dictionary(
+          text.filter((key) => key !== "__proto__"),
+          text,
+          { maxKeys: 3, noNullPrototype: true },
+        ),
+      },
+      { requiredKeys: ["id", "profile", "names", "keys", "labels"], noNullPrototype: true },
+    );
     fc.assert(
       fc.property(fc.array(entry, { maxLength: 4 }), (entries) => {
         assert.deepEqual(parseInventory(writeInventory(entries), "f"), structuredClone(entries));
