@@ -11,6 +11,7 @@ import { acceptedIssuers } from "./issuers.ts";
 import { lockForConflict } from "./lineage.ts";
 import { answerOfGate } from "./pauses.ts";
 import { networkOf } from "@newleaf/shared/network";
+import { noteUnvouched } from "./unvouched.ts";
 
 /** What TLS saw. */
 export interface Peer {

@@ -26,6 +26,7 @@ export const acts = {
   "approvals.decide": "approver",
   "certificates.read": "viewer",
   "certificates.revoke": "operator",
+  "certificates.adopt": "admin",
   "lineages.read": "viewer",
   "lineages.release": "operator",
   "pauses.read": "viewer",

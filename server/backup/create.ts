@@ -61,7 +61,9 @@ async function make(order: BackupOrder): Promise<BackupSummary> {
   const name = nameOf(order.now);
   const path = join(order.directory, name);
   if (existsSync(path)) {
-    throw new AppError("conflict", `There is a backup ${path} of this very second; try again`, { retryAfterSeconds: 1 });
+    throw new AppError("conflict", `There is a backup ${path} of this very second; try again`, {
+      retryAfterSeconds: 1,
+    });
   }
   const partial = `${path}${partialSuffix}`;
   await mkdir(partial, { mode: 0o700 });

@@ -28,7 +28,8 @@ export async function openBackups(desk: BackupDesk): Promise<Backups> {
   let busy = false;
   return {
     async make(request) {
-      if (busy) throw new AppError("conflict", "A backup is being made already; wait for it", { retryAfterSeconds: 30 });
+      if (busy)
+        throw new AppError("conflict", "A backup is being made already; wait for it", { retryAfterSeconds: 30 });
       busy = true;
       try {
         const made = await makeAndTidy(desk, request);

@@ -12,7 +12,13 @@ import { AppError } from "@newleaf/shared/problems";
 import { issuerFromPem } from "../keys/load-issuer.ts";
 import { canonicalJson } from "../audit-chain.ts";
 import type { CrlRecord, IssuerRow } from "../store/issuers.ts";
-import { findFault, judgeSchema, readCopyFacts, readCopiedIssuers, verifyCopiedChain } from "../store/sqlite/copy-facts.ts";
+import {
+  findFault,
+  judgeSchema,
+  readCopyFacts,
+  readCopiedIssuers,
+  verifyCopiedChain,
+} from "../store/sqlite/copy-facts.ts";
 import { type Manifest, readManifest, signedBytes } from "./manifest.ts";
 import { digestFile, type Opener, readIdentityFile, sealedSuffix, unsealFile, unsealText } from "./sealed-file.ts";
 
@@ -124,7 +130,8 @@ async function checkFiles(directory: string, manifest: Manifest, note: Note): Pr
     if (!existsSync(path)) wrong.push(`${name} is missing`);
     else {
       const found = await digestFile(path);
-      if (found.size !== size || found.sha256 !== sha256) wrong.push(`${name} is not what the manifest says: it was altered`);
+      if (found.size !== size || found.sha256 !== sha256)
+        wrong.push(`${name} is not what the manifest says: it was altered`);
     }
   }
   const suffix = manifest.encrypted ? sealedSuffix : "";
@@ -161,7 +168,8 @@ async function layOut(
     if (plain === "newleaf.db") {
       await rm(to.database, { force: true });
       await unsealFile(source, to.database, opener);
-    } else if (plain.startsWith("issuers/")) to.keys.set(plain.slice("issuers/".length), await unsealText(source, opener));
+    } else if (plain.startsWith("issuers/"))
+      to.keys.set(plain.slice("issuers/".length), await unsealText(source, opener));
     else to.texts.set(plain, await unsealText(source, opener));
   }
 }

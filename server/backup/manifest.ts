@@ -57,7 +57,10 @@ export async function readManifest(directory: string): Promise<Manifest> {
   }
   const manifest = parse(text);
   if (manifest === null) {
-    throw new AppError("conflict", `${file} is not a manifest of this version of Newleaf: it is damaged, or from a newer one`);
+    throw new AppError(
+      "conflict",
+      `${file} is not a manifest of this version of Newleaf: it is damaged, or from a newer one`,
+    );
   }
   return manifest;
 }
@@ -93,7 +96,9 @@ function isFacts(value: unknown): value is CopyFacts {
 
 function isPosition(value: unknown): value is JournalPosition | null {
   if (value === null) return true;
-  return isRecord(value) && typeof value["journal"] === "string" && isCount(value["n"]) && typeof value["hash"] === "string";
+  return (
+    isRecord(value) && typeof value["journal"] === "string" && isCount(value["n"]) && typeof value["hash"] === "string"
+  );
 }
 
 /** Names lead nowhere but into the backup itself. */
@@ -112,7 +117,9 @@ function isStoredFile(value: unknown): value is StoredFile {
 }
 
 function isSignature(value: unknown): value is Manifest["signature"] {
-  return value === null || (isRecord(value) && typeof value["issuer"] === "string" && typeof value["value"] === "string");
+  return (
+    value === null || (isRecord(value) && typeof value["issuer"] === "string" && typeof value["value"] === "string")
+  );
 }
 
 function isCounts(value: unknown): value is Readonly<Record<string, number>> {

@@ -27,8 +27,10 @@ export interface RestoreOptions {
   readonly directory: string;
   /** The new data directory: empty, or not there. */
   readonly dataDir: string;
-  /** Of the journal; null: there is none, or it is lost. */
+  /** Of the journal; null when none is given. */
   readonly journal: string | null;
+  /** Said in so many words: there is no journal any more. */
+  readonly isJournalLost: boolean;
   /** Files with CRLs from hosts or verifiers. */
   readonly crls: readonly string[];
   readonly keysDir?: string;
@@ -146,9 +148,8 @@ function requireKey({ issuers, keys }: Found, { directory }: RestoreOptions): vo
 
 /** A journal that exists and is left out would un-revoke: that must be said, not forgotten. */
 function requireJournalDecision({ manifest, texts }: Found, options: RestoreOptions): void {
-  if (options.journal !== null || manifest.facts.journal === null) return;
-  const configured = options.configuredJournal(texts.get(configuration)?.toString("utf8") ?? "");
-  const where = configured === null ? "DIR" : configured;
+  if (options.journal !== null || options.isJournalLost || manifest.facts.journal === null) return;
+  const where = options.configuredJournal(texts.get(configuration)?.toString("utf8") ?? "") ?? "DIR";
   throw new AppError(
     "request-invalid",
     `This authority kept a journal. Give it with --journal ${where}, and nothing that happened after the backup is forgotten. ` +
@@ -199,7 +200,8 @@ async function record(found: Found, options: RestoreOptions, { replayed, evidenc
     backupAuditSeq: found.manifest.facts.audit.seq,
     complete,
     ...(why === null ? {} : { incompleteBecause: why }),
-    journal: replayed === null ? null : { lines: replayed.lines, commands: replayed.commands, end: replayed.position.n },
+    journal:
+      replayed === null ? null : { lines: replayed.lines, commands: replayed.commands, end: replayed.position.n },
     evidence: evidence.map(({ issuerId, number }) => ({ issuer: issuerId, number })),
     revokedByEvidence: lesson.revocations.length,
     unknownSerials: lesson.unknown,
@@ -240,9 +242,7 @@ function floorsOf(
 async function foreignCrls(store: Store, { issuers, keys }: Found, evidence: readonly Evidence[]) {
   const taken: Evidence[] = [];
   for (const { id } of issuers.filter((row) => !keys.has(`${row.id}.key.pem`))) {
-    const [newest] = evidence
-      .filter(({ issuerId }) => issuerId === id)
-      .toSorted((a, b) => b.number - a.number);
+    const [newest] = evidence.filter(({ issuerId }) => issuerId === id).toSorted((a, b) => b.number - a.number);
     if (newest !== undefined && newest.number > ((await store.latestCrl(id))?.number ?? 0)) taken.push(newest);
   }
   return taken.map(({ issuerId, number, thisUpdate, nextUpdate, der }) => ({

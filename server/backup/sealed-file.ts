@@ -71,7 +71,10 @@ export async function readIdentityFile(file: string): Promise<Opener> {
   try {
     const { mode } = await stat(file);
     if ((mode & 0o077) !== 0)
-      throw new AppError("conflict", `Others can read the identity file ${file}; allow only its owner: chmod 600 ${file}`);
+      throw new AppError(
+        "conflict",
+        `Others can read the identity file ${file}; allow only its owner: chmod 600 ${file}`,
+      );
     text = await readFile(file, "utf8");
   } catch (error) {
     if (error instanceof AppError) throw error;

@@ -10,11 +10,21 @@ import {
   octetString,
   sequence,
   setOf,
+  tags,
   time,
   utf8String,
 } from "@newleaf/shared/der";
+import { DerReader } from "@newleaf/shared/der-reader";
 import { verifyBytes } from "@newleaf/shared/key-algorithm";
-import { allNames, generalNames, identicalNames, noNames, readGeneralNames, type Names } from "@newleaf/shared/names";
+import {
+  allNames,
+  generalNames,
+  identicalNames,
+  isIdentityId,
+  noNames,
+  readGeneralNames,
+  type Names,
+} from "@newleaf/shared/names";
 import { AppError } from "@newleaf/shared/problems";
 import { serialToDer } from "@newleaf/shared/serial-number";
 import { readCertificate, type TbsCertificate } from "./certificate.ts";
@@ -125,6 +135,27 @@ export function signLeaf(prepared: PreparedLeaf, issuer: Issuer): Buffer {
 /** The subjectAltName of a certificate; no names when it has none. */
 export function leafNames(der: Uint8Array): Names {
   return namesOf(readCertificate(der));
+}
+
+/** The identity that a leaf of ours names: its subject is one commonName and nothing else. Null when it is not. */
+export function leafIdentity(der: Uint8Array): string | null {
+  const { subject } = readCertificate(der);
+  const text = commonNameText(subject);
+  return text !== null && isIdentityId(text) ? text : null;
+}
+
+function commonNameText(subject: Buffer): string | null {
+  try {
+    const name = new DerReader(subject).sequence("subject");
+    const attribute = name.open(tags.set, "RelativeDistinguishedName").sequence("attribute");
+    name.end("subject");
+    const isCommonName = attribute.any().bytes.equals(encoded.commonName);
+    const text = attribute.content(tags.utf8String, "commonName").toString("utf8");
+    attribute.end("attribute");
+    return isCommonName ? text : null;
+  } catch {
+    return null;
+  }
 }
 
 function leafExtensions({ profile, names, publicKey, spki, issuer, publicUrl }: LeafPlan): Buffer[] {

@@ -6,6 +6,8 @@ import { version } from "../version.ts";
 import { collect } from "./admin-command.ts";
 import { addApprovalCommands } from "./approvals.ts";
 import { addAuditCommands } from "./audit.ts";
+import { addBackupCommands } from "./backup.ts";
+import { Unconfirmed } from "./await-confirmation.ts";
 import { addCertCommands } from "./cert.ts";
 import type { DemoOptions } from "./demo/demo.ts";
 import { DemoFailure } from "./demo/failure.ts";
@@ -59,6 +61,7 @@ export function buildProgram(terminal: Terminal): Command {
   addLineageCommands(program, terminal);
   addIssuerCommands(program, terminal);
   addAuditCommands(program, terminal);
+  addBackupCommands(program, terminal);
   return program;
 }
 
@@ -122,7 +125,12 @@ function addDemo(program: Command, terminal: Terminal): void {
 
 function describe(error: unknown): string {
   if (error instanceof AppError) return `${error.message} (${error.code})`;
-  if (error instanceof NetworkError || error instanceof UsageError || error instanceof DemoFailure)
+  if (
+    error instanceof NetworkError ||
+    error instanceof UsageError ||
+    error instanceof DemoFailure ||
+    error instanceof Unconfirmed
+  )
     return error.message;
   if (!(error instanceof Error)) return String(error);
   const { code } = error as NodeJS.ErrnoException;
