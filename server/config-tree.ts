@@ -5,6 +5,7 @@ import { formatDuration, parseDuration } from "@newleaf/shared/duration";
 import { type KeyAlgorithm, keyAlgorithms } from "@newleaf/shared/key-algorithm";
 import { z } from "zod";
 import { defaultProfiles, type LeafProfile } from "./ca/profile.ts";
+import { parseCron } from "./jobs/cron-time.ts";
 
 export interface Address {
   readonly host: string;
@@ -43,9 +44,7 @@ const publicUrl = z
 const pathNeeded = "must be an absolute path, such as /mnt/elsewhere/newleaf, or null";
 const absolutePath = z.string({ error: pathNeeded }).refine((path) => isAbsolute(path), pathNeeded);
 const scheduleNeeded = 'must be a cron expression of five fields, such as "17 3 * * *" (every night at 3:17), or null';
-const schedule = z
-  .string({ error: scheduleNeeded })
-  .regex(/^\s*[\d*,/A-Za-z-]+(\s+[\d*,/A-Za-z-]+){4}\s*$/, scheduleNeeded);
+const schedule = z.string({ error: scheduleNeeded }).refine(isCron, scheduleNeeded);
 const syslogNeeded = "must be udp://host:port or tcp://host:port, or null";
 const syslogUrl = z.string({ error: syslogNeeded }).regex(/^(udp|tcp):\/\/[^/\s]+:\d{1,5}$/, syslogNeeded);
 
@@ -92,6 +91,15 @@ export const tree = z.strictObject({
   changes: section({ maxHeld: z.int().min(0).max(100_000).prefault(2000) }),
   log: section({ level: z.enum(["debug", "info", "warn", "error"]).prefault("info") }),
 });
+
+function isCron(text: string): boolean {
+  try {
+    parseCron(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
   // The keys bring their own defaults: an empty section, or one that is written without content, is complete.

@@ -19,6 +19,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   "server/http": ["server/authority", "server/version.ts"],
   "server/backup": ["server/authority", "server/keys", "server/store", "server/audit-chain.ts"],
   "server/jobs": ["server/authority"],
+  "server/jobs/cron-time.ts": [],
   "server/cli": [
     "server/authority",
     "server/backup",
@@ -37,7 +38,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   ],
   "server/data-directory.ts": ["server/config.ts"],
   "server/config.ts": ["server/ca", "server/config-tree.ts"],
-  "server/config-tree.ts": ["server/ca"],
+  "server/config-tree.ts": ["server/ca", "server/jobs/cron-time.ts"],
   "server/config-template.ts": ["server/config.ts", "server/ca"],
   "server/webcrypto-globals.d.ts": [],
   "server/events.ts": ["server/audit-checkpoint.ts"],
