@@ -67,7 +67,8 @@ export async function login(terminal: Terminal, options: LoginOptions): Promise<
   const logins = loginsDirectory(terminal.env);
   const stage = join(logins, `.login-${hash("sha256", `${secretHash} ${urls.enrollment}`).slice(0, 16)}`);
   await makeDirectory(stage, 0o700);
-  await using _lock = await lockDirectory(logins, "login");
+  await using held = new AsyncDisposableStack();
+  held.use(await lockDirectory(logins, "login"));
   const roots =
     options.roots === undefined
       ? await meetRoot(urls.enrollment, rootFingerprint)
@@ -125,7 +126,8 @@ async function recover(terminal: Terminal, options: LoginOptions): Promise<void>
   }
   const directory = join(loginsDirectory(terminal.env), name);
   const profile = readLogin(directory);
-  await using _lock = await lockDirectory(directory, "renewing");
+  await using held = new AsyncDisposableStack();
+  held.use(await lockDirectory(directory, "renewing"));
   const files = await readOperatorFiles(directory);
   if (files.leaf.validToDate.getTime() > terminal.clock.now())
     throw new AppError(

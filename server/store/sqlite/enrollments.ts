@@ -21,8 +21,8 @@ type Reads = Pick<
   | "findOpenGrant"
   | "findGrant"
 >;
-type RequestWrites = Pick<Writes, "openRequest" | "denyRequest" | "approveRequest">;
-type EnrollmentWrites = RequestWrites & Pick<Writes, "createToken" | "revokeToken" | "createGrant">;
+type RequestWrites = Pick<Writes, "openRequest" | "denyRequest">;
+type EnrollmentWrites = RequestWrites & Pick<Writes, "approveRequest" | "createToken" | "revokeToken" | "createGrant">;
 
 interface StoredRequest extends Omit<RequestRow, "askedNames"> {
   readonly no: number;
@@ -114,6 +114,7 @@ export function enrollmentWrites(context: WriteContext): EnrollmentWrites {
   );
   return {
     ...requestWrites(context),
+    ...approvalWrites(context),
     createToken(t, audit) {
       insertToken(t);
       context.audit.append(audit);
@@ -163,27 +164,7 @@ function requestWrites(context: WriteContext): RequestWrites {
     database,
     "UPDATE requests SET state = 'denied', decided_by = ?, decided_at = ? WHERE id = ? AND state = 'pending'",
   );
-  const requireApprovals = approvalsChecker(database);
-  const isPending = prepare<[string], number>(
-    database,
-    "SELECT 1 FROM requests WHERE id = ? AND state = 'pending'",
-  ).pluck();
-  const dropByHand = prepare(database, "DELETE FROM approvals WHERE request = ? AND operator = ? AND how = 'approval'");
-  const dropAdmission = prepare(database, "DELETE FROM approvals WHERE request = ? AND how <> 'approval'");
-  const addApproval = prepare(
-    database,
-    "INSERT INTO approvals (request, operator, how, identity, admission, at) VALUES (?, ?, ?, ?, ?, ?)",
-  );
   return {
-    approveRequest(id, approval, known, audit) {
-      if (isPending.get(id) === undefined) throw new StaleBasis(`Request ${id} is no longer pending.`);
-      requireApprovals(id, known);
-      const { by, how, identity, admission, at } = approval;
-      if (how === "approval") dropByHand.run(id, by);
-      else dropAdmission.run(id);
-      addApproval.run(id, by, how, identity, admission, at);
-      context.audit.append(audit);
-    },
     openRequest(r, limits, audit) {
       dropExpired.run(r.createdAt);
       const open = openByKey.get(r.key);
@@ -219,6 +200,32 @@ function requestWrites(context: WriteContext): RequestWrites {
     },
     denyRequest(id, decidedBy, at, audit) {
       if (deny.run(decidedBy, at, id).changes !== 1) throw new StaleBasis(`Request ${id} is no longer pending.`);
+      context.audit.append(audit);
+    },
+  };
+}
+
+function approvalWrites(context: WriteContext): Pick<Writes, "approveRequest"> {
+  const { database } = context;
+  const requireApprovals = approvalsChecker(database);
+  const isPending = prepare<[string], number>(
+    database,
+    "SELECT 1 FROM requests WHERE id = ? AND state = 'pending'",
+  ).pluck();
+  const dropByHand = prepare(database, "DELETE FROM approvals WHERE request = ? AND operator = ? AND how = 'approval'");
+  const dropAdmission = prepare(database, "DELETE FROM approvals WHERE request = ? AND how <> 'approval'");
+  const addApproval = prepare(
+    database,
+    "INSERT INTO approvals (request, operator, how, identity, admission, at) VALUES (?, ?, ?, ?, ?, ?)",
+  );
+  return {
+    approveRequest(id, approval, known, audit) {
+      if (isPending.get(id) === undefined) throw new StaleBasis(`Request ${id} is no longer pending.`);
+      requireApprovals(id, known);
+      const { by, how, identity, admission, at } = approval;
+      if (how === "approval") dropByHand.run(id, by);
+      else dropAdmission.run(id);
+      addApproval.run(id, by, how, identity, admission, at);
       context.audit.append(audit);
     },
   };
