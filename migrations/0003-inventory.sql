@@ -46,3 +46,14 @@ UPDATE reports SET mismatch_since = at WHERE EXISTS (SELECT 1 FROM json_each(ser
   (SELECT fingerprint FROM certificates c WHERE c.identity = reports.identity AND c.state IN ('pending', 'current') ORDER BY c.no DESC LIMIT 1));
 CREATE INDEX reports_mismatched ON reports (mismatch_since) WHERE mismatch_since IS NOT NULL;
 CREATE INDEX reports_by_clock_skew ON reports (clock_skew);
+
+-- Of each issuer, the number of the CRL in force on each host, as its reports tell: who is behind is a range of the index.
+CREATE TABLE report_crls (
+  identity TEXT NOT NULL REFERENCES identities (id),
+  issuer TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  PRIMARY KEY (identity, issuer)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX report_crls_by_number ON report_crls (issuer, number);
+INSERT INTO report_crls (identity, issuer, number)
+  SELECT r.identity, c.key, c.value FROM reports r, json_each(r.report, '$.crls') c;

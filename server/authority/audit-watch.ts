@@ -30,6 +30,13 @@ const checkpointsPerSlice = 25;
 const fullEvery = 86_400_000;
 const start: ChainTail = { seq: 0, hash: genesisHash };
 
+const watches = new WeakMap<Authority, AuditWatch>();
+
+/** Where the audit log was found broken since the service was started; null while it holds. */
+export function auditBreakOf(authority: Authority): AuditBreak | null {
+  return watches.get(authority)?.broken ?? null;
+}
+
 export function createAuditWatch(authority: Authority): AuditWatch {
   let broken: AuditBreak | null = null;
   /** The chain holds from its first row up to here. */
@@ -71,7 +78,7 @@ export function createAuditWatch(authority: Authority): AuditWatch {
       await setImmediate();
     }
   };
-  return {
+  const watch: AuditWatch = {
     get broken() {
       return broken;
     },
@@ -89,6 +96,8 @@ export function createAuditWatch(authority: Authority): AuditWatch {
       }
     },
   };
+  watches.set(authority, watch);
+  return watch;
 }
 
 class Broken extends Error {

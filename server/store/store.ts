@@ -19,6 +19,7 @@ import type { ReportStore } from "./reports.ts";
 import type { RestoreStore } from "./restores.ts";
 import type { RetentionStore } from "./retention.ts";
 import type { RevocationStore } from "./revocations.ts";
+import type { StandingStore } from "./standings.ts";
 
 export interface Store
   extends
@@ -36,6 +37,7 @@ export interface Store
     RestoreStore,
     RetentionStore,
     RevocationStore,
+    StandingStore,
     AsyncDisposable {
   /** Commits an empty write, and tries the journal: proves that the store can. Rejects when it cannot. */
   ping(): Promise<void>;

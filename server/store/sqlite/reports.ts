@@ -3,6 +3,7 @@ import type { AgentStanding, ReportedCrls, ReportRow, ReportStore } from "../rep
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
 import { leafUseWriter } from "./leaf-uses.ts";
+import { standingWriter } from "./standings.ts";
 
 interface StoredReport extends Omit<ReportRow, "report"> {
   readonly report: string;
@@ -64,10 +65,12 @@ export function reportWrites(context: WriteContext): Pick<Writes, "recordReport"
        report = excluded.report, served = excluded.served`,
   );
   const noteUse = leafUseWriter(database);
+  const judge = standingWriter(database);
   return {
     recordReport({ identity, at, serial, clockSkew, report }) {
       see.run(identity, at);
       put.run(identity, at, serial, clockSkew, JSON.stringify(report), JSON.stringify(servedFingerprints(report)));
+      judge(identity, at, report.crls);
     },
     recordSeen(identity, at, use) {
       see.run(identity, at);

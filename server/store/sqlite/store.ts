@@ -21,6 +21,7 @@ import { reportReads } from "./reports.ts";
 import { restoreReads } from "./restores.ts";
 import { retentionReads } from "./retention.ts";
 import { revocationReads } from "./revocations.ts";
+import { standingReads } from "./standings.ts";
 import { unvouchedReads } from "./unvouched.ts";
 
 export interface SqliteStoreOptions {
@@ -55,7 +56,9 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Stor
   const directory = options.journal ?? null;
   const journal = directory === null ? null : stack.use(await openJournal(path, directory, onJournal));
   const watch = journalWatch(onJournal);
-  const writer = stack.use(await startGroupCommit({ path, journal: journal?.point ?? null }, onCommit, watch.observe));
+  const writer = stack.use(
+    await startGroupCommit({ path, journal: journal?.point ?? null }, { onCommit, onJournal: watch.observe }),
+  );
   // The last connection to close moves the whole log into the file and removes it; one that cannot write could not.
   const reader = stack.adopt(openForReading(path), (connection) => void connection.close());
   const open = stack.move();
@@ -124,6 +127,7 @@ function storeReads(reader: Connection): Omit<Store, WriteName | "journalStatus"
     ...restoreReads(reader),
     ...retentionReads(reader),
     ...revocationReads(reader),
+    ...standingReads(reader),
     ...unvouchedReads(reader),
     copyTo: (target) => copyDatabase(reader.name, target),
   };

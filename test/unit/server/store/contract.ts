@@ -8,6 +8,7 @@ import { listContract } from "./contract/lists.ts";
 import { recordContract } from "./contract/records.ts";
 import { retentionContract } from "./contract/retention.ts";
 import { revocationContract } from "./contract/revocations.ts";
+import { standingContract } from "./contract/standings.ts";
 import type { OpenStore } from "./contract/suite.ts";
 
 export function storeContract(open: OpenStore): void {
@@ -20,4 +21,5 @@ export function storeContract(open: OpenStore): void {
   recordContract(open);
   auditSearchContract(open);
   retentionContract(open);
+  standingContract(open);
 }
