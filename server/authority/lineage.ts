@@ -1,8 +1,9 @@
 /** Locked lineages: seen, told, and ended by an operator. */
 import { AppError } from "@newleaf/shared/problems";
 import type { PresentedLeaf } from "../store/certificates.ts";
-import type { LineageRow } from "../store/lineages.ts";
+import type { LeafUse, LineageRow } from "../store/lineages.ts";
 import { auditEntry, type Authority, type Caller } from "./authority.ts";
+import { isoTime } from "./issue.ts";
 import { requireTouch } from "./permissions.ts";
 import { networkOf } from "@newleaf/shared/network";
 
@@ -25,12 +26,33 @@ export async function lockForConflict(
     generation: leaf.generation,
     state: leaf.state,
     address: caller.address,
-    at: new Date(at).toISOString(),
+    at: isoTime(at),
     ...(seen.key === undefined ? {} : { key: seen.key }),
+    otherHolder: await otherHolder(authority, leaf),
   };
   const entry = auditEntry(caller, at, "lineage.conflict", leaf.lineage, { identity: leaf.identity, ...evidence });
   const locked = await authority.store.lockLineage(leaf.lineage, evidence, at, [entry]);
   authority.events.lineageConflict(leaf, evidence, locked);
+}
+
+/** Where the lineage's newest used leaf was used, which somebody else holds; and the presented one itself, while it was current. */
+async function otherHolder({ store }: Authority, leaf: PresentedLeaf): Promise<Readonly<Record<string, unknown>>> {
+  const uses = await store.listLeafUses(leaf.lineage ?? "");
+  const before = uses.find(({ serial }) => serial === leaf.serial);
+  const newest = uses.at(-1);
+  return {
+    ...(newest === undefined || newest === before ? {} : describeUse(newest)),
+    ...(before === undefined ? {} : { presentedLeafBefore: describeUse(before) }),
+  };
+}
+
+function describeUse({ serial, generation, firstAt, firstAddress, lastAt, lastAddress }: LeafUse) {
+  return {
+    serial,
+    generation,
+    firstUsed: { at: isoTime(firstAt), address: firstAddress },
+    lastUsed: { at: isoTime(lastAt), address: lastAddress },
+  };
 }
 
 /**

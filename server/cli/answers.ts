@@ -91,15 +91,70 @@ export interface CertificateSummary {
   readonly chain?: string;
 }
 
+export interface ListingCrlAnswer {
+  readonly issuer: string;
+  /** Null while no CRL lists it. */
+  readonly number: number | null;
+}
+
+export interface IssuerStepAnswer {
+  readonly issuer: string;
+  readonly parent: string;
+  readonly listedByParent: boolean;
+  readonly otherIssuers: number;
+  readonly next: string | null;
+}
+
 export interface RevocationAnswer {
   readonly revoked: readonly {
     readonly serial: string;
     readonly identity: string;
     readonly reason: string;
     readonly state: string;
+    readonly notAfter: string;
+    readonly places: readonly {
+      readonly certificate: string;
+      readonly installed: boolean;
+      readonly served: readonly { readonly address: string; readonly serverName: string }[];
+    }[];
   }[];
+  readonly total: number;
+  readonly expired: number;
   readonly blockedKeys: readonly string[];
   readonly dryRun: boolean;
+  readonly crls: readonly ListingCrlAnswer[];
+  readonly issuer?: IssuerStepAnswer;
+}
+
+interface UnconfirmedAnswer {
+  readonly identity: string;
+  readonly number: number | null;
+  readonly lastSeen: string | null;
+  readonly failure: string | null;
+}
+
+export interface ConfirmationsAnswer {
+  readonly issuer: string;
+  readonly number: number;
+  readonly connected: number;
+  readonly confirmed: number;
+  readonly unconfirmed: readonly UnconfirmedAnswer[];
+  readonly silent: number;
+  readonly silentUnconfirmed: readonly UnconfirmedAnswer[];
+}
+
+export interface LineageStoryAnswer extends LineageAnswer {
+  readonly evidence: Readonly<Record<string, unknown>> | null;
+  readonly story: readonly {
+    readonly at: string;
+    readonly event: string;
+    readonly serial: string | null;
+    readonly generation: number | null;
+    readonly address: string | null;
+    readonly actor: string | null;
+    readonly key: string | null;
+    readonly note: string | null;
+  }[];
 }
 
 export interface LineageAnswer {

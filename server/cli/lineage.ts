@@ -1,9 +1,9 @@
 /** `newleaf lineage …` */
 import type { Command } from "commander";
-import { commandGroup, harmfulCommand, oneOf, readingCommand, withClient } from "./admin-command.ts";
-import type { LineageAnswer } from "./answers.ts";
-import { revocationText, revokeAsked } from "./cert.ts";
-import { asJson, asRecord, asTable, moment } from "./output.ts";
+import { commandGroup, durationText, harmfulCommand, oneOf, readingCommand, withClient } from "./admin-command.ts";
+import type { LineageAnswer, LineageStoryAnswer } from "./answers.ts";
+import { asJson, asRecord, asTable, moment, printable } from "./output.ts";
+import { revokeAsked } from "./revocation.ts";
 import type { Terminal } from "./terminal.ts";
 
 const itself = (id: string): string => `/v1/lineages/${encodeURIComponent(id)}`;
@@ -47,22 +47,28 @@ export function addLineageCommands(program: Command, terminal: Terminal): void {
     );
   readingCommand(group, {
     usage: "show <id>",
-    summary: "one lineage, its generations, and what was seen when it locked",
+    summary: "one lineage: what happened to it, and both sides of a conflict",
     examples: ["newleaf lineage show 9d31c0…"],
   }).action(
     withClient(terminal, async ({ client, json }, id = "") => {
-      const lineage = await client.get(itself(id));
-      terminal.out(json ? asJson(lineage) : asRecord(lineage));
+      const lineage = await client.get<LineageStoryAnswer>(itself(id));
+      terminal.out(json ? asJson(lineage) : storyText(lineage));
     }),
   );
-  readingCommand(group, {
+  addDecisions(group, terminal);
+}
+
+function addDecisions(group: Command, terminal: Terminal): void {
+  harmfulCommand(group, {
     usage: "release <id>",
     summary: "unlock: the current generation was the rightful one",
-    examples: ["newleaf lineage release 9d31c0…"],
+    examples: ["newleaf lineage release 9d31c0…", "newleaf lineage release 9d31c0… --yes"],
     notes:
       "Only after you know who the second holder was. When in doubt revoke the lineage and enroll the host again with a token.",
   }).action(
-    withClient(terminal, async ({ client, json }, id = "") => {
+    withClient(terminal, async ({ client, terminal: { err, isInteractive }, options, json, confirm }, id = "") => {
+      if (options.yes !== true && isInteractive) err(storyText(await client.get<LineageStoryAnswer>(itself(id))));
+      if (!(await confirm("Release? Whoever holds its current generation may renew again."))) return;
       const answer = await client.post(`${itself(id)}/release`);
       terminal.out(json ? asJson(answer) : `Lineage ${id} is active again.\n`);
     }),
@@ -70,11 +76,44 @@ export function addLineageCommands(program: Command, terminal: Terminal): void {
   harmfulCommand(group, {
     usage: "revoke <id>",
     summary: "revoke every generation and block their keys (keyCompromise)",
-    examples: ["newleaf lineage revoke 9d31c0…", "newleaf lineage revoke 9d31c0… --yes"],
-  }).action(
-    withClient(terminal, async (context, id = "") => {
-      const answer = await revokeAsked(context, { lineage: id, reason: "keyCompromise" });
-      if (answer !== null) terminal.out(context.json ? asJson(answer) : revocationText(answer));
-    }),
-  );
+    examples: ["newleaf lineage revoke 9d31c0…", "newleaf lineage revoke 9d31c0… --wait 30s --yes"],
+  })
+    .option("--wait <duration>", "follow until every connected agent has confirmed, at most so long", durationText)
+    .action(
+      withClient<{ readonly wait?: string }>(terminal, (context, id = "") =>
+        revokeAsked(context, { lineage: id, reason: "keyCompromise" }),
+      ),
+    );
+}
+
+const words: Readonly<Record<string, string>> = {
+  "certificate.issued": "issued",
+  "certificate.first-used": "first used",
+  "certificate.last-used": "last used",
+  "certificate.superseded": "superseded",
+  "certificate.revoked": "revoked",
+  "certificate.hold-released": "hold lifted",
+  "lineage.stale-use": "STALE USE",
+  "lineage.conflict": "CONFLICT",
+  "lineage.released": "released",
+  "lineage.revoked": "lineage revoked",
+};
+
+function storyText({ id, identity, state, story, evidence }: LineageStoryAnswer): string {
+  const rows = story.map((happening) => [
+    happening.at.slice(0, 19).replace("T", " "),
+    happening.generation === null ? "-" : `#${happening.generation}`,
+    words[happening.event] ?? happening.event,
+    happening.address ?? "-",
+    happening.actor ?? "-",
+    [happening.key, happening.note].filter((text) => text !== null).join(" ") || "-",
+  ]);
+  return [
+    `Lineage ${printable(id)} of ${printable(identity)} is ${state}.\n\n`,
+    asTable(["TIME (UTC)", "LEAF", "WHAT", "FROM", "BY", "KEY, REASON"], rows, "Nothing is known of it."),
+    evidence === null ? "" : `\nSeen when it locked:\n${asRecord(evidence)}`,
+    state === "locked"
+      ? `\nThe host of the current generation is the rightful one: newleaf lineage release ${id}\nIt is not, or you do not know: newleaf lineage revoke ${id}\n`
+      : "",
+  ].join("");
 }

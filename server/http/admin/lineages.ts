@@ -1,9 +1,10 @@
 import { AppError } from "@newleaf/shared/problems";
 import { z } from "zod";
 import { isoTime } from "../../authority/issue.ts";
+import { lineageStory } from "../../authority/lineage-story.ts";
 import { releaseLineage } from "../../authority/lineage.ts";
 import type { LineageRow } from "../../store/lineages.ts";
-import { type AnswerOf, count, identityId, listOf, nullable, time } from "./answer-schemas.ts";
+import { type AnswerOf, count, fingerprint, identityId, listOf, nullable, serial, time } from "./answer-schemas.ts";
 import { certificateAnswer, describeCertificate } from "./certificates.ts";
 import { operation } from "./operation.ts";
 import { lineageQuery } from "./schemas.ts";
@@ -19,8 +20,25 @@ const lineageFields = {
 };
 
 const lineageAnswer = z.strictObject(lineageFields).meta({ id: "Lineage" });
-const lineageStory = z
-  .strictObject({ ...lineageFields, certificates: z.array(certificateAnswer) })
+const happeningAnswer = z
+  .strictObject({
+    at: time,
+    event: z.string().describe("as the audit log names it; also certificate.superseded and certificate.last-used"),
+    serial: nullable(serial),
+    generation: nullable(count),
+    address: nullable(z.string()),
+    actor: nullable(z.string()),
+    key: nullable(fingerprint),
+    note: nullable(z.string()),
+  })
+  .meta({ id: "Happening" });
+
+const lineageStoryAnswer = z
+  .strictObject({
+    ...lineageFields,
+    certificates: z.array(certificateAnswer),
+    story: z.array(happeningAnswer).describe("what happened, oldest first"),
+  })
   .meta({ id: "LineageWithCertificates" });
 
 export const lineageOperations = [
@@ -43,19 +61,22 @@ export const lineageOperations = [
     path: "/v1/lineages/{id}",
     act: "lineages.read",
     summary: "One lineage with its certificates, oldest first",
-    answers: { 200: lineageStory },
+    answers: { 200: lineageStoryAnswer },
     problems: ["not-found"],
-    async handle({ store, clock }, { param }) {
+    async handle(authority, { param }) {
+      const { store, clock } = authority;
       const id = param("id");
       const row = await store.findLineage(id);
       if (row === null) throw new AppError("not-found", `There is no lineage ${id.slice(0, 40)}`);
       const now = clock.now();
       const certificates = await store.listLineageCertificates(id);
+      const story = await lineageStory(authority, id, certificates);
       return {
         status: 200,
         body: {
           ...describeLineage(row),
           certificates: certificates.map((leaf) => describeCertificate(leaf, now)),
+          story: story.map(({ at, ...happening }) => ({ at: isoTime(at), ...happening })),
         },
       };
     },
