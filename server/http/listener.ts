@@ -8,6 +8,7 @@ import type { Address } from "../config-tree.ts";
 import type { Events, HandshakeFailure } from "../events.ts";
 import { keepConnections } from "./connections.ts";
 import type { ListenerName } from "./context.ts";
+import { handshakesInTurn } from "./handshakes.ts";
 import type { SecureContextSettings } from "./tls.ts";
 
 const handshakeTimeout = 10_000;
@@ -79,9 +80,13 @@ function tlsServer({ app, name, events }: ListenerOptions, tls: NonNullable<List
       rejectUnauthorized: false,
       handshakeTimeout,
       maxHeaderSize,
+      pauseOnConnect: true,
       ALPNProtocols: ["http/1.1"],
     },
     app,
+  );
+  handshakesInTurn(server, (socket) =>
+    events.handshakeFailed(name, "timeout", socket.remoteAddress ?? "unknown", "too many wait for their handshake"),
   );
   if (tls.clientCertificates) keepConnections(server, tls.connections);
   const addresses = new WeakMap<object, string>();
