@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import Database from "better-sqlite3";
 
 /** What no restore needs: agents say it again, or it is only of this file. */
-const apart: ReadonlySet<string> = new Set(["heartbeat", "migrations", "reports", "sightings"]);
+const apart: ReadonlySet<string> = new Set(["heartbeat", "leaf_uses", "migrations", "report_crls", "reports", "sightings"]);
 
 /** Rows of every table that counts, as SQL would write them, in an order that does not depend on the file. */
 export function readTables(path: string): ReadonlyMap<string, readonly string[]> {

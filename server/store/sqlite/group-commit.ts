@@ -14,6 +14,12 @@ export interface CommitObservation {
   readonly commands: number;
 }
 
+export interface CommitObservers {
+  readonly onCommit: (observation: CommitObservation) => void;
+  /** After each commit: why the journal cannot be written, null when it can. */
+  readonly onJournal: (failure: string | null) => void;
+}
+
 export interface GroupCommit extends AsyncDisposable {
   /** Resolves to the command's result once it is durable; rejects with what it threw, or when nothing of its commit was written. */
   readonly submit: (command: Command) => Promise<unknown>;
@@ -45,11 +51,7 @@ const longLogPages = 4000;
  * as one message and one commit, when it has answered: waking it for each of them cost more than they gain by waiting there. When
  * the thread dies, everything waiting and every later command is rejected.
  */
-export async function startGroupCommit(
-  data: WriterData,
-  onCommit: (observation: CommitObservation) => void,
-  onJournal: (failure: string | null) => void,
-): Promise<GroupCommit> {
+export async function startGroupCommit(data: WriterData, observers: CommitObservers): Promise<GroupCommit> {
   const { path } = data;
   const worker = startThread("writer", data);
   const waiting: Waiting[] = [];
@@ -95,13 +97,10 @@ export async function startGroupCommit(
   });
   await ready(worker, exited, () => ended);
   worker.on("message", (reply: Exclude<WriterReply, "ready">) => {
-    onJournal(reply.journalFailure);
     settle(reply, waiting.splice(0, reply.commands));
     if (collected.length > 0) flushSoon();
-    if ("failed" in reply) return;
-    const commands = reply.commands - reply.failures.length;
-    if (commands > 0) onCommit({ seconds: reply.seconds, commands });
-    checkpoints.observe(reply.log);
+    observe(reply, observers);
+    if ("log" in reply) checkpoints.observe(reply.log);
   });
 
   return {
@@ -119,6 +118,13 @@ export async function startGroupCommit(
       await exited;
     },
   };
+}
+
+function observe(reply: Exclude<WriterReply, "ready">, { onCommit, onJournal }: CommitObservers): void {
+  onJournal(reply.journalFailure);
+  if ("failed" in reply) return;
+  const commands = reply.commands - reply.failures.length;
+  if (commands > 0) onCommit({ seconds: reply.seconds, commands });
 }
 
 /** Something in the batch cannot be cloned (a function in an audit detail, say): that must not cost the others their write. */

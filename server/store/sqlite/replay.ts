@@ -2,7 +2,7 @@
 import { AppError } from "@newleaf/shared/problems";
 import type { JournalPosition } from "../journal.ts";
 import type { JournalLine } from "../journal/line.ts";
-import { readJournal } from "../journal/segments.ts";
+import { type PlacedLine, readJournal } from "../journal/segments.ts";
 import { perform } from "./batch.ts";
 import { unjournaled } from "./batch-journal.ts";
 import { type Command, storeWrites, type WriteContext, writeContext, writeNames } from "./commands.ts";
@@ -49,29 +49,24 @@ export function replayJournal({ database: path, directory, from }: ReplayOptions
     migrate(database, readMigrations(), Date.now());
     const context = writeContext(database);
     const start = startOf(context, path, from);
-    const tally = { lines: 0, commands: 0, byCommand: new Map<string, number>(), lastAt: null as number | null };
+    const tally: Tally = { lines: 0, commands: 0, byCommand: new Map(), lastAt: null };
     const apply = lineApplier(context);
-    let stopped: string | null = null;
     const lines = readJournal(directory, start);
-    while (stopped === null) {
+    let outcome: Outcome = { more: true, stopped: null };
+    while (outcome.more) {
       database.exec("BEGIN IMMEDIATE");
       context.audit.begin();
-      let done = false;
-      for (let count = 0; count < linesTogether && !done; count++) {
-        const outcome = applyNext(lines, apply, tally);
-        done = outcome !== "more";
-        if (outcome !== "more") stopped = outcome;
-      }
+      for (let count = 0; count < linesTogether && outcome.more; count++) outcome = applyNext(lines, apply, tally);
       database.exec("COMMIT");
-      if (done) break;
     }
+    const { stopped } = outcome;
     database.pragma("synchronous = FULL");
     checkpoint(database, "PASSIVE");
     const position = journalPositions(database).read() ?? start;
     return {
       lines: tally.lines,
       commands: tally.commands,
-      byCommand: Object.fromEntries([...tally.byCommand].toSorted()),
+      byCommand: Object.fromEntries(tally.byCommand),
       lastAt: tally.lastAt,
       position: { journal: position.journal, n: position.n, hash: position.hash },
       stopped,
@@ -104,25 +99,36 @@ interface Tally {
   lastAt: number | null;
 }
 
-/** "more", null at the end of the journal, else why it stops. */
-function applyNext(lines: ReturnType<typeof readJournal>, apply: ApplyLine, tally: Tally): "more" | string | null {
-  let placed: IteratorResult<{ line: JournalLine; segment: { path: string }; number: number }>;
+interface Outcome {
+  readonly more: boolean;
+  /** Why it goes no further, when it is not the end of the journal. */
+  readonly stopped: string | null;
+}
+
+function stop(why: string): Outcome {
+  return { more: false, stopped: why };
+}
+
+function applyNext(lines: Iterator<PlacedLine>, apply: ApplyLine, tally: Tally): Outcome {
+  let placed: IteratorResult<PlacedLine>;
   try {
     placed = lines.next();
   } catch (error) {
-    if (error instanceof AppError) return error.message;
+    if (error instanceof AppError) return stop(error.message);
     throw error;
   }
-  if (placed.done === true) return null;
+  if (placed.done === true) return { more: false, stopped: null };
   const { line, segment, number } = placed.value;
   if (line.base !== undefined) {
-    return `${segment.path}, line ${number}: the journal begins anew there (${line.base}); what happened before it is in no journal.`;
+    return stop(
+      `${segment.path}, line ${number}: the journal begins anew there (${line.base}); what happened before it is in no journal.`,
+    );
   }
   try {
     apply(line);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    return `${segment.path}, line ${number}: it cannot be carried out again: ${why}`;
+    return stop(`${segment.path}, line ${number}: it cannot be carried out again: ${why}`);
   }
   tally.lines += 1;
   tally.lastAt = line.at;
@@ -130,7 +136,7 @@ function applyNext(lines: ReturnType<typeof readJournal>, apply: ApplyLine, tall
     tally.commands += 1;
     tally.byCommand.set(name, (tally.byCommand.get(name) ?? 0) + 1);
   }
-  return "more";
+  return { more: true, stopped: null };
 }
 
 /**

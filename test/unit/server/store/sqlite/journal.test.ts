@@ -1,0 +1,339 @@
+/** The journal and its database: together, after a crash at each step, and when one of the two is not what it was. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { appendFileSync, copyFileSync, cpSync, existsSync, mkdirSync, rmSync, statSync, truncateSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import Database from "better-sqlite3";
+import { verifyAuditChain } from "../../../../../server/audit-chain.ts";
+import type { JournalEvent, JournalPosition } from "../../../../../server/store/journal.ts";
+import { commandText, formatLine, journalStart } from "../../../../../server/store/journal/line.ts";
+import { listSegments, readJournal, readTail } from "../../../../../server/store/journal/segments.ts";
+import { replayJournal } from "../../../../../server/store/sqlite/replay.ts";
+import { openSqliteStore } from "../../../../../server/store/sqlite/store.ts";
+import type { Store } from "../../../../../server/store/store.ts";
+import { assertSameTables } from "../../../../support/database-tables.ts";
+import { needs } from "../../../../support/programs.ts";
+import * as f from "../fixture.ts";
+
+interface Home extends AsyncDisposable {
+  readonly path: string;
+  readonly journal: string;
+  readonly events: JournalEvent[];
+  /** Opens the store, with the journal unless said otherwise, runs and closes it. */
+  readonly run: <T>(act: (store: Store) => Promise<T>, withJournal?: boolean) => Promise<T>;
+  /** Copies of database and journal as they are. */
+  readonly keep: (name: string) => { readonly database: string; readonly journal: string };
+}
+
+async function newHome(): Promise<Home> {
+  const home = await f.scratch();
+  const journal = join(home.directory, "journal");
+  const events: JournalEvent[] = [];
+  const run: Home["run"] = async (act, withJournal = true) => {
+    await using store = await openSqliteStore({
+      path: home.path,
+      create: true,
+      journal: withJournal ? journal : null,
+      onJournal: (event) => events.push(event),
+    });
+    return await act(store);
+  };
+  return {
+    path: home.path,
+    journal,
+    events,
+    run,
+    keep(name) {
+      const kept = { database: join(home.directory, `${name}.db`), journal: join(home.directory, `${name}.journal`) };
+      copyFileSync(home.path, kept.database);
+      if (existsSync(journal)) cpSync(journal, kept.journal, { recursive: true });
+      return kept;
+    },
+    [Symbol.asyncDispose]: () => home[Symbol.asyncDispose](),
+  };
+}
+
+const note = (store: Store, what: string): Promise<void> => store.recordAudit([f.audit(what)]);
+const kinds = (events: readonly JournalEvent[]): string[] => events.map((event) => event.kind);
+const linesOf = (home: Home): string[][] => {
+  const from = { journal: readTail(home.journal)?.link.journal ?? "", n: 0, hash: journalStart };
+  return [...readJournal(home.journal, from)].map(({ line }) => line.commands.map(([name]) => name));
+};
+
+describe("a journal and its database", () => {
+  it("begin together and go on together; only what succeeded and counts is in it", async () => {
+    await using home = await newHome();
+    await home.run(async (store) => {
+      await store.found(f.foundation());
+      await f.addIdentity(store, "gateway-1");
+      await store.recordSeen("gateway-1", f.t0);
+      await store.ping();
+      await assert.rejects(store.revokeToken("none", f.t0, [f.audit("never")]), { code: "not-found" });
+      const together = [note(store, "one"), store.revokeToken("none", f.t0, []), store.recordSeen("gateway-1", f.t0)];
+      const [, refused] = await Promise.allSettled([...together, note(store, "two")]);
+      assert.equal(refused?.status, "rejected");
+    });
+    await home.run((store) => note(store, "after a restart"));
+    assert.deepEqual(kinds(home.events), ["based"]);
+    assert.deepEqual(linesOf(home), [
+      [],
+      ["found"],
+      ["changeInventory"],
+      ["recordAudit", "recordAudit"],
+      ["recordAudit"],
+    ]);
+    const status = await home.run((store) => store.journalStatus());
+    assert.deepEqual([status?.position.n, status?.base, status?.failure, status?.segments], [5, 1, null, 1]);
+    assert.equal(statSync(home.journal).mode & 0o777, 0o700);
+    assert.equal(await home.run((store) => store.journalStatus(), false), null);
+  });
+
+  it("are for one service at a time", async () => {
+    await using home = await newHome();
+    await home.run(async () => {
+      await assert.rejects(
+        home.run(async () => {}),
+        { code: "conflict", message: /Another process writes/ },
+      );
+    });
+    await home.run(async () => {});
+  });
+
+  it("do the last line again when the crash came before its commit, and remove one that was cut off", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()));
+    const before = home.keep("before");
+    await home.run((store) => f.addIdentity(store, "gateway-1"));
+    const after = home.keep("after");
+    copyFileSync(before.database, home.path);
+    const [segment] = listSegments(home.journal);
+    appendFileSync(segment?.path ?? "", '{"journal":"half a li');
+    await home.run(async (store) => assert.equal((await store.findIdentity("gateway-1"))?.state, "active"));
+    assertSameTables(home.path, after.database);
+    assert.deepEqual(home.events.slice(1), [
+      { kind: "trimmed", segment: segment?.path, bytes: 21 },
+      { kind: "redone", line: 3 },
+    ]);
+    await home.run((store) => note(store, "goes on"));
+    assert.equal(linesOf(home).length, 4);
+  });
+
+  it("find each other when the crash came at the very first line, whole or torn", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()), false);
+    const before = home.keep("before");
+    await home.run(async () => {});
+    copyFileSync(before.database, home.path);
+    await home.run((store) => note(store, "one"));
+    assert.deepEqual(kinds(home.events), ["based"]);
+    copyFileSync(before.database, home.path);
+    const [segment] = listSegments(home.journal);
+    truncateSync(segment?.path ?? "", 100);
+    await home.run((store) => note(store, "one"));
+    assert.equal(linesOf(home).length, 2);
+  });
+});
+
+describe("a journal that does not fit its database", () => {
+  it("is refused when the database is an older copy, of another history, or another service's", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()));
+    const old = home.keep("old");
+    for (const what of ["one", "two"]) await home.run((store) => note(store, what));
+    const new2 = home.keep("new");
+    copyFileSync(old.database, home.path);
+    const refused = (message: RegExp) =>
+      assert.rejects(
+        home.run(async () => {}),
+        { code: "conflict", message },
+      );
+    await refused(/has line 4, and the database stands at line 2: it is an older copy.*newleaf backup restore/s);
+
+    rmSync(home.journal, { recursive: true });
+    cpSync(old.journal, home.journal, { recursive: true });
+    for (const what of ["three", "four"]) await home.run((store) => note(store, what));
+    copyFileSync(new2.database, home.path);
+    await refused(/different histories from line 4 on/);
+
+    await using other = await newHome();
+    cpSync(home.journal, other.journal, { recursive: true });
+    await assert.rejects(
+      other.run(async () => {}),
+      { code: "conflict", message: /was not written with this database/ },
+    );
+    rmSync(other.journal, { recursive: true });
+    await other.run(async () => {});
+    copyFileSync(other.path, home.path);
+    await refused(/was not written with this database/);
+    assert.deepEqual([...new Set(kinds(home.events))], ["based", "exposed"], "nothing was changed on the way");
+  });
+
+  it("begins anew, and says so, when lines are missing from it", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()));
+    const backup = home.keep("backup");
+    await home.run((store) => note(store, "without"), false);
+    await home.run((store) => note(store, "with"));
+    assert.deepEqual(home.events.at(-1), {
+      kind: "based",
+      line: 3,
+      reason: "the service ran without the journal for a time",
+    });
+    const { stopped, lines } = replayJournal({ database: backup.database, directory: home.journal });
+    assert.equal(lines, 0);
+    assert.match(stopped ?? "", /line 1: the journal begins anew there \(the service ran without the journal/);
+
+    const before = home.keep("before");
+    for (const what of ["one", "two"]) await home.run((store) => note(store, what));
+    rmSync(home.journal, { recursive: true });
+    await assert.rejects(
+      home.run(async () => {}),
+      { code: "issuer-unavailable", message: /mounted/ },
+    );
+    cpSync(before.journal, home.journal, { recursive: true });
+    await home.run((store) => note(store, "on"));
+    assert.match(JSON.stringify(home.events.at(-1)), /"line":7.*ended with line 4, and the database had line 6/);
+
+    rmSync(home.journal, { recursive: true });
+    mkdirSync(home.journal);
+    const status = await home.run((store) => store.journalStatus());
+    assert.deepEqual([status?.base, status?.position.n], [9, 9]);
+    assert.deepEqual(kinds(home.events.slice(-2)), ["exposed", "based"]);
+    await home.run((store) => note(store, "and on"));
+  });
+
+  it("begins anew when somebody wrote into the database by hand", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()));
+    await home.run((store) => note(store, "by hand"), false);
+    const database = new Database(home.path);
+    database.exec("UPDATE journal SET lapsed = 0");
+    database.close();
+    await home.run(async () => {});
+    assert.match(JSON.stringify(home.events.at(-1)), /changed without the journal/);
+  });
+});
+
+describe("a replay", () => {
+  it("stops before a line that does not come out as it did, or that it does not know", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()));
+    const backup = home.keep("backup");
+    await home.run((store) => f.addIdentity(store, "gateway-1"));
+    await home.run((store) => note(store, "one"));
+    const tail = readTail(home.journal);
+    assert.ok(tail !== null);
+    const { journal, n, hash } = tail.link;
+    const { audit } = tail.line;
+    const forge = (command: string): void => {
+      truncateSync(tail.segment.path, tail.end);
+      const line = formatLine({ journal, n: n + 1, at: 0, schema: 99, audit, previous: hash }, [command]);
+      appendFileSync(tail.segment.path, line.text);
+    };
+    for (const [command, message] of [
+      ['["makeCoffee",[]]', /line 5: it cannot be carried out again: .*does not know the write "makeCoffee"/],
+      ['["ping",[]]', /does not know the write "ping"/],
+      [commandText("recordAudit", [[f.audit("other")]]), /audit log ends at row 4 .* and not at row 3/],
+      [commandText("revokeToken", ["none", f.t0, []]), /There is no token none/],
+    ] as const) {
+      forge(command);
+      const { database } = home.keep("copy");
+      copyFileSync(backup.database, database);
+      const result = replayJournal({ database, directory: home.journal });
+      assert.deepEqual([result.lines, result.position], [2, { journal, n, hash }]);
+      assert.match(result.stopped ?? "", message);
+      assertSameTables(database, home.path);
+    }
+  });
+
+  it("is refused from another place than the database's, of another journal, and where there was none", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()), false);
+    const never = home.keep("never");
+    const refused = (database: string, message: RegExp, from?: JournalPosition): void => {
+      const options = { database, directory: home.journal, ...(from === undefined ? {} : { from }) };
+      assert.throws(() => replayJournal(options), { code: "conflict", message });
+    };
+    await home.run(async () => {});
+    const backup = home.keep("backup");
+    refused(never.database, /never had a journal/);
+    refused(backup.database, /stands at line 1 of journal/, { journal: "other", n: 1, hash: "" });
+    await home.run((store) => note(store, "without"), false);
+    refused(home.path, /written to without its journal/);
+    await using other = await newHome();
+    await other.run(async () => {});
+    const { stopped } = replayJournal({ database: backup.database, directory: other.journal });
+    assert.match(stopped ?? "", /belongs to another journal/);
+  });
+});
+
+describe("a journal that cannot be written", { skip: needs("prlimit") }, () => {
+  it("refuses every write whole, says so, and goes on when it can", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()));
+    // Old CRLs are dropped from the database and stay in the journal, which is soon the larger file of the two.
+    await home.run(async (store) => {
+      for (let number = 2; number < 40; number++) {
+        await store.recordCrl({ ...f.crl(number, f.t0 + number), der: new Uint8Array(60_000) }, [f.audit("crl")]);
+      }
+    });
+    const backup = home.keep("backup");
+    await home.run(async (store) => {
+      const before = await store.journalStatus();
+      assert.ok((before?.bytes ?? 0) > 4 * statSync(home.path).size);
+      limitFiles(String((before?.bytes ?? 0) + 200));
+      try {
+        const outcomes = await Promise.allSettled([
+          note(store, "a"),
+          note(store, "b"),
+          f.addIdentity(store, "gateway-1"),
+        ]);
+        for (const outcome of outcomes) {
+          assert.equal(outcome.status, "rejected");
+          assert.match(String(outcome.reason), /The store could not write: The journal in .*EFBIG.*nothing was done/s);
+        }
+        assert.equal(await store.findIdentity("gateway-1"), null);
+        const during = await store.journalStatus();
+        assert.deepEqual([during?.position, during?.bytes], [before?.position, before?.bytes]);
+        assert.match(during?.failure ?? "", /EFBIG/);
+      } finally {
+        limitFiles("unlimited");
+      }
+      await store.ping();
+      await f.addIdentity(store, "gateway-1");
+      assert.equal((await store.journalStatus())?.failure, null);
+      assert.equal(verifyAuditChain(await store.readAuditChain(0, 1000)).ok, true);
+    });
+    assert.deepEqual(kinds(home.events), ["based", "failing", "recovered"]);
+    assert.equal(replayJournal({ database: backup.database, directory: home.journal }).stopped, null);
+    assertSameTables(backup.database, home.path);
+  });
+
+  it("takes the line away again when it is the database that cannot commit", async () => {
+    await using home = await newHome();
+    await home.run(async (store) => {
+      await store.found(f.foundation());
+      for (let count = 0; count < 40; count++) await note(store, `filler ${count}`);
+      const { size } = statSync(`${home.path}-wal`);
+      const before = await store.journalStatus();
+      assert.ok(size > 3 * (before?.bytes ?? 0));
+      limitFiles(String(size));
+      try {
+        await assert.rejects(f.addIdentity(store, "gateway-1"), /could not write/);
+      } finally {
+        limitFiles("unlimited");
+      }
+      const after = await store.journalStatus();
+      assert.deepEqual([after?.position, after?.bytes, after?.failure], [before?.position, before?.bytes, null]);
+      await f.addIdentity(store, "gateway-1");
+      assert.equal((await store.journalStatus())?.position.n, (before?.position.n ?? 0) + 1);
+    });
+    assert.deepEqual(kinds(home.events), ["based"]);
+  });
+});
+
+/** What this process may make of its files, the writer thread's too: Node ignores SIGXFSZ, so a write beyond fails with EFBIG. */
+function limitFiles(soft: string): void {
+  execFileSync("prlimit", ["--pid", String(process.pid), `--fsize=${soft}:unlimited`]);
+}
