@@ -17,6 +17,7 @@ import { addInventoryCommands } from "./inventory.ts";
 import { addIssuerCommands } from "./issuers.ts";
 import { addLineageCommands } from "./lineage.ts";
 import { addLoginCommand, addOperatorCommands } from "./operator.ts";
+import { addPauseCommands } from "./pauses.ts";
 import type { ServeOptions } from "./serve.ts";
 import { addStatusCommand } from "./status.ts";
 import type { Terminal } from "./terminal.ts";
@@ -59,6 +60,7 @@ export function buildProgram(terminal: Terminal): Command {
   addLoginCommand(program, terminal);
   addCertCommands(program, terminal);
   addLineageCommands(program, terminal);
+  addPauseCommands(program, terminal);
   addIssuerCommands(program, terminal);
   addAuditCommands(program, terminal);
   addBackupCommands(program, terminal);

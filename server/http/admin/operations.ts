@@ -11,6 +11,7 @@ import type { Operation } from "./operation.ts";
 import { openApiOperation } from "./openapi.ts";
 import { operatorOperations } from "./operators.ts";
 import { revocationOperations } from "./revocations.ts";
+import { pauseOperations } from "./pauses.ts";
 import { statusOperations } from "./status.ts";
 import { tokenOperations } from "./tokens.ts";
 import { unvouchedOperations } from "./unvouched.ts";
@@ -25,6 +26,7 @@ export const operations: readonly Operation[] = [
   ...unvouchedOperations,
   ...revocationOperations,
   ...lineageOperations,
+  ...pauseOperations,
   ...issuerOperations,
   ...auditOperations,
   ...backupOperations,
