@@ -26,7 +26,7 @@ export interface Checkpoints {
 const maxWaiting = 100;
 const firstPauseMs = 5_000;
 const longestPauseMs = 300_000;
-const stopWaitMs = 3_000;
+const stopWaitMs = 2_000;
 
 export function createCheckpoints(authority: Authority, targets: readonly CheckpointTarget[]): Checkpoints {
   const { store, clock, events, config, issuers } = authority;

@@ -37,14 +37,15 @@ export function auditBreakOf(authority: Authority): AuditBreak | null {
   return watches.get(authority)?.broken ?? null;
 }
 
-export function createAuditWatch(authority: Authority): AuditWatch {
+/** `elapsed`: milliseconds on a clock that nobody sets. */
+export function createAuditWatch(authority: Authority, elapsed: () => number = () => performance.now()): AuditWatch {
   let broken: AuditBreak | null = null;
   /** The chain holds from its first row up to here. */
   let head = start;
   /** A later pass over rows that were verified before: how far it is, and the head at which it ends. */
   let pass: { at: ChainTail; readonly until: ChainTail } | null = null;
   let checkpoint: number | null = 0;
-  let fullAt = performance.now();
+  let fullAt = elapsed();
 
   const follow = async (): Promise<boolean> => {
     const step = await verifyAfter(authority, head);
@@ -68,8 +69,8 @@ export function createAuditWatch(authority: Authority): AuditWatch {
     return checkpoint !== null;
   };
   const turn = async (): Promise<void> => {
-    if (performance.now() - fullAt >= fullEvery) {
-      fullAt = performance.now();
+    if (elapsed() - fullAt >= fullEvery) {
+      fullAt = elapsed();
       pass ??= { at: start, until: head };
     }
     for (let slices = 0; slices < slicesPerTurn; slices++) {
