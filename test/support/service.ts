@@ -49,17 +49,24 @@ const anyPorts = Object.fromEntries(
   ["AGENTS", "ENROLLMENT", "ADMIN", "PUBLIC", "OPS"].map((name) => [`NEWLEAF_LISTEN_${name}`, "127.0.0.1:0"]),
 );
 
+interface StartOptions {
+  readonly clockOffset?: number;
+  readonly foundedThen?: boolean;
+  /** A data directory that is there already, a restored one, and where its first operator's files are. */
+  readonly on?: { readonly dataDir: string; readonly operator: string };
+}
+
 /**
  * `foundedThen`: the CA is a day older than the service's clock, not founded today.
  * `env` overrides configuration as the environment does: `NEWLEAF_PROFILES_AGENT_VALIDITY: "3s"`.
  */
 export async function startService(
   env: Readonly<Record<string, string>> = {},
-  { clockOffset = 0, foundedThen = false }: { clockOffset?: number; foundedThen?: boolean } = {},
+  { clockOffset = 0, foundedThen = false, on }: StartOptions = {},
 ): Promise<TestService> {
   const dir = await mkdtemp(join(tmpdir(), "newleaf-test-"));
-  const dataDir = join(dir, "data");
-  await atOffset(foundedThen ? clockOffset - 86_400_000 : 0, () => initDataDir(dataDir, dir));
+  const dataDir = on?.dataDir ?? join(dir, "data");
+  if (on === undefined) await atOffset(foundedThen ? clockOffset - 86_400_000 : 0, () => initDataDir(dataDir, dir));
   const config = loadConfig({ dataDir, env: { ...anyPorts, ...env } });
   const clock = movableClock();
   clock.advance(clockOffset);
@@ -71,7 +78,7 @@ export async function startService(
   const start = (): Promise<RunningServer> => startServer(config, { clock, log: logger });
   let server = await start();
   const rootsFile = join(dataDir, "roots.pem");
-  const operatorDir = join(dataDir, "operators", operatorId);
+  const operatorDir = on?.operator ?? join(dataDir, "operators", operatorId);
   const operator = { chainFile: join(operatorDir, "chain.pem"), keyFile: join(operatorDir, "key.pem") };
   const roots = await readFile(rootsFile, "utf8");
   const tls = {
