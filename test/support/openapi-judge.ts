@@ -1,6 +1,6 @@
 /** Judges answers of the admin API by its own document: is this status said there, and is the body of that shape? */
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
-import type { AdminAnswer } from "./operators.ts";
+import type { AdminAnswer } from "./admin-clients.ts";
 
 export interface DocumentedParameter {
   readonly name: string;

@@ -10,7 +10,7 @@ import {
   type AdminRequest,
   type OperatorClient,
   operatorsOfEachRole,
-} from "../../../support/operators.ts";
+} from "../../../support/admin-clients.ts";
 import { startService, type TestService } from "../../../support/service.ts";
 
 let service: TestService;

@@ -11,7 +11,7 @@ import {
   firstOperator,
   type OperatorClient,
   operatorsOfEachRole,
-} from "../../../support/operators.ts";
+} from "../../../support/admin-clients.ts";
 import { startService, type TestService } from "../../../support/service.ts";
 
 let service: TestService;
