@@ -343,5 +343,14 @@ describe("the rule for operators themselves", () => {
     await assert.rejects(decideRequest(authority, as(operatorId), outcome.request.id, decision), refused("conflict"));
     const { certificate } = await decideRequest(authority, as(mallory.id), outcome.request.id, decision);
     assert.equal(certificate?.identity, eve.id);
+
+    // A token that an operator made for himself is nobody's yes.
+    key = await newKey();
+    const own = await mallory.ask<{ token: string }>("POST", "/v1/tokens", { identity: mallory.id });
+    const waiting = await enrollUseCase(authority, { ...stranger }, { csr: csrFor(key), token: own.token });
+    assert.ok(waiting.kind === "pending");
+    const yes = { decision: "approve" as const, identity: mallory.id, fingerprint: keyFingerprint(key) };
+    assert.equal((await decideRequest(authority, as(operatorId), waiting.request.id, yes)).certificate, null);
+    await assert.rejects(decideRequest(authority, as(mallory.id), waiting.request.id, yes), refused("not-permitted"));
   });
 });
