@@ -37,6 +37,8 @@ const line = (max: number) =>
     .string()
     .regex(/^[^\p{Cc}\p{Cf}]*$/u, "has control characters or line breaks")
     .max(max);
+/** The search index takes a NUL for the end of its query. */
+const search = line(256).min(1);
 const owner = line(256);
 const notes = line(2000);
 export const ttl = z.string().transform((value, context) => {
@@ -131,7 +133,7 @@ export const identityQuery = z.strictObject({
   profile: z.enum(["agent", "gateway", "operator", "service"]).exactOptional(),
   label: text(520).exactOptional(),
   expiresBefore: moment.exactOptional(),
-  q: text(256).exactOptional(),
+  q: search.exactOptional(),
   sort: z.enum(["id", "-id", "notAfter", "-notAfter", "lastSeen", "-lastSeen"]).exactOptional(),
 });
 
@@ -144,7 +146,7 @@ export const certificateQuery = z.strictObject({
   lineage: text(64).exactOptional(),
   key: text(80).exactOptional(),
   label: text(520).exactOptional(),
-  q: text(256).exactOptional(),
+  q: search.exactOptional(),
   sort: z.enum(["notAfter", "-notAfter", "issuedAt", "-issuedAt", "serial", "-serial"]).exactOptional(),
 });
 
@@ -166,7 +168,9 @@ export const unvouchedQuery = z.strictObject({
 });
 
 export const backupSchema = z.strictObject({
-  directory: text(4096).describe("absolute path of a directory on the service's host; the configured one without it").exactOptional(),
+  directory: text(4096)
+    .describe("absolute path of a directory on the service's host; the configured one without it")
+    .exactOptional(),
   recipients: z
     .array(text(2048))
     .max(20)
