@@ -176,22 +176,19 @@ export interface IssuerAnswer {
   readonly crl: { readonly number: number; readonly thisUpdate: string; readonly nextUpdate: string } | null;
 }
 
+export interface AttentionAnswer {
+  readonly kind: string;
+  readonly urgency: "now" | "soon" | "note";
+  readonly count: number;
+  readonly summary: string;
+  readonly command: string;
+  readonly subjects: readonly { readonly id: string; readonly since: string | null; readonly detail: string | null }[];
+}
+
 export interface StatusAnswer {
   readonly time: string;
-  readonly attention: {
-    readonly expiringWithin7Days: readonly {
-      readonly identity: string;
-      readonly serial: string;
-      readonly notAfter: string;
-    }[];
-    readonly renewalOverdue: number;
-    readonly renewalUnconfirmed: number;
-    readonly installedNotServed: readonly string[];
-    readonly silent: readonly { readonly identity: string; readonly lastSeen: string }[];
-    readonly lockedLineages: number;
-    readonly approvalsPending: number;
-    readonly rootKeyOnThisHost: boolean;
-  };
+  /** What needs a hand, the most pressing first. */
+  readonly attention: readonly AttentionAnswer[];
   readonly certificates: readonly { readonly state: string; readonly profile: string; readonly count: number }[];
   readonly bundleVersion: number;
   readonly issuers: readonly Omit<IssuerAnswer, "subject">[];
