@@ -134,3 +134,14 @@ export const revocationReasons = [
   "certificateHold",
   "privilegeWithdrawn",
 ] as const;
+
+/** Reasons for an issuing CA. A hold makes no sense for one: a CRL of its parent takes it back for good. */
+export const issuerRevocationReasons = [
+  "unspecified",
+  "cACompromise",
+  "keyCompromise",
+  "affiliationChanged",
+  "superseded",
+  "cessationOfOperation",
+  "privilegeWithdrawn",
+] as const;

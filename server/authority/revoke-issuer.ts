@@ -8,6 +8,7 @@
  *
  * A crash after 1 is made good: whatever is left of 2 and 3 is done at the next start.
  */
+import { issuerRevocationReasons } from "@newleaf/shared/api";
 import { AppError } from "@newleaf/shared/problems";
 import { readIssuerCertificate } from "../ca/issuer.ts";
 import type { IssuerRow } from "../store/issuers.ts";
@@ -34,17 +35,6 @@ export interface IssuerStep {
   readonly next: string | null;
 }
 
-/** Why a CA is revoked. A hold makes no sense for one. */
-export const issuerReasons: readonly RevocationReason[] = [
-  "unspecified",
-  "cACompromise",
-  "keyCompromise",
-  "affiliationChanged",
-  "superseded",
-  "cessationOfOperation",
-  "privilegeWithdrawn",
-];
-
 /**
  * Revokes an issuing CA and every unexpired leaf under it. The same reason again does what is left to do.
  * @throws AppError not-permitted, not-found, reason-invalid, conflict (a root), already-revoked (for another reason)
@@ -61,8 +51,11 @@ export async function revokeIssuer(
   const row = requireIssuer(authority, id);
   if (row.kind === "root")
     throw new AppError("conflict", `${id} is a root: no CRL can take it back; verifiers must stop trusting it`);
-  if (!issuerReasons.includes(reason))
-    throw new AppError("reason-invalid", `A CA is not revoked for ${reason}; use one of ${issuerReasons.join(", ")}`);
+  if (!isIssuerReason(reason))
+    throw new AppError(
+      "reason-invalid",
+      `A CA is not revoked for ${reason}; use one of ${issuerRevocationReasons.join(", ")}`,
+    );
   if (row.revokedAt != null && row.revocationReason !== reason)
     throw new AppError("already-revoked", `${id} is already revoked (${row.revocationReason ?? "unspecified"})`);
   const { store, clock } = authority;
@@ -203,6 +196,10 @@ async function revokeBatch(authority: Authority, caller: Caller, batch: Batch): 
   turnAway(authority, leaves);
   for (const record of records) authority.events.revoked(record);
   return leaves;
+}
+
+function isIssuerReason(reason: string): boolean {
+  return issuerRevocationReasons.some((candidate) => candidate === reason);
 }
 
 /** cACompromise is a reason of CA certificates (RFC 5280 §5.3.1), and the keys of the leaves are not what was compromised. */

@@ -1,9 +1,10 @@
-/** `newleaf ca list` and `newleaf crl …` */
+/** `newleaf ca …` and `newleaf crl …` */
 import type { Command } from "commander";
 import { AppError } from "@newleaf/shared/problems";
 import type { AdminClient } from "./admin-client.ts";
 import { commandGroup, readingCommand, withClient } from "./admin-command.ts";
 import type { IssuerAnswer } from "./answers.ts";
+import { addCeremonyCommands } from "./ca.ts";
 import { asJson, asTable, moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -24,6 +25,7 @@ export function addIssuerCommands(program: Command, terminal: Terminal): void {
       );
     }),
   );
+  addCeremonyCommands(ca, terminal);
 
   const crl = commandGroup(program, "crl", "certificate revocation lists");
   readingCommand(crl, {

@@ -2,7 +2,7 @@
  * `newleaf operator rescue`: the way back in when every operator's certificate is over, revoked or lost. Offline, on the service's host, as
  * the owner of its data directory, with the service stopped: whoever is that could read the issuing key anyway.
  */
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join } from "node:path";
@@ -19,6 +19,7 @@ import { rescueOperator } from "../authority/operators.ts";
 import { loadConfig, resolveDataDir } from "../config.ts";
 import { isFounded } from "../data-directory.ts";
 import type { Role } from "../store/identities.ts";
+import { requireOwner } from "./data-owner.ts";
 import { switchToNext, writeNextKey } from "./operator-files.ts";
 import { moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
@@ -35,7 +36,7 @@ export async function rescue(terminal: Terminal, id: string, options: RescueOpti
     throw new UsageError(`${id} is not an operator id: a letter or digit, then up to 63 of A-Z a-z 0-9 . _ @ -`);
   const dataDir = resolveDataDir(options.data, terminal.env);
   if (!isFounded(dataDir)) throw new AppError("not-found", `There is no certification authority in ${dataDir}`);
-  refuseForeignUser(dataDir);
+  requireOwner(dataDir, "newleaf operator rescue …");
   const config = loadConfig({ dataDir, env: terminal.env });
   await using stack = new AsyncDisposableStack();
   const authority = await openAuthority(stack, config, { clock: terminal.clock });
@@ -71,16 +72,5 @@ export async function rescue(terminal: Terminal, id: string, options: RescueOpti
   terminal.out(
     `${id} has the role ${options.role} and a new certificate until ${moment(new Date(leaf.notAfter).toISOString(), at)}: ${directory}\n` +
       `Start the service (newleaf serve --data ${dataDir}), look at the others (newleaf operator list --as ${id}), and revoke what was lost or stolen.\n`,
-  );
-}
-
-/** Files that root makes in somebody else's data directory would stop the service from starting. */
-function refuseForeignUser(dataDir: string): void {
-  const { uid } = statSync(dataDir);
-  const mine = process.geteuid?.();
-  if (mine === undefined || mine === uid) return;
-  throw new AppError(
-    "not-permitted",
-    `${dataDir} belongs to uid ${uid}, and this is uid ${mine}. Run it as its owner: sudo -u '#${uid}' newleaf operator rescue …`,
   );
 }

@@ -1,4 +1,5 @@
 /** Revocation of whatever an operator can name, how it took effect, and CRLs made at a ceremony. */
+import { issuerRevocationReasons } from "@newleaf/shared/api";
 import { decodeBase64, pemDecode } from "@newleaf/shared/pem";
 import { AppError } from "@newleaf/shared/problems";
 import { normaliseSerial } from "@newleaf/shared/serial-number";
@@ -8,7 +9,7 @@ import { readConfirmations, type Unconfirmed } from "../../authority/confirmatio
 import { importCrl } from "../../authority/import-crl.ts";
 import { isoTime } from "../../authority/issue.ts";
 import { describeCrl } from "../../authority/publications.ts";
-import { issuerReasons, type IssuerStep, revokeIssuer } from "../../authority/revoke-issuer.ts";
+import { type IssuerStep, revokeIssuer } from "../../authority/revoke-issuer.ts";
 import { parseReason, revoke, type RevocationOutcome, type RevocationTarget } from "../../authority/revoke.ts";
 import { type AnswerOf, count, fingerprint, hostTime, identityId, nullable, serial, time } from "./answer-schemas.ts";
 import { crlAnswer } from "./issuers.ts";
@@ -147,7 +148,7 @@ function revokeAsked(
   { reason, dryRun, issuer, ...targets }: Asked,
 ): Promise<RevocationOutcome & { readonly issuer?: IssuerStep }> {
   if (issuer === undefined) return revoke(authority, caller, chooseTarget(targets), parseReason(reason), { dryRun });
-  const ofIssuer = issuerReasons.find((candidate) => candidate === reason) ?? parseReason(reason);
+  const ofIssuer = issuerRevocationReasons.find((candidate) => candidate === reason) ?? parseReason(reason);
   return revokeIssuer(authority, caller, issuer, ofIssuer, { dryRun });
 }
 
