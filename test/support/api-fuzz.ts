@@ -72,7 +72,7 @@ async function judged(
   }
   const outcome = `${operation.id} ${answer.status}`;
   outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
-  learn(known, answer.json);
+  learn(known, answer.json, kindOf(operation.path));
   if (answer.status >= 500 && answer.status !== 503) return `${operation.id}: ${answer.status} ${answer.text}`;
   return judge.judge(operation, answer);
 }
@@ -93,7 +93,7 @@ function makeRequest(
   const isWrite = method !== "GET";
   const noted = (value: string) => (isWrite && spare.some((name) => value.includes(name)) ? "spared" : value);
   const filled = path.replaceAll(/\{(\w+)\}/g, (_, name: string) => {
-    const value = chance.of(0.75) ? known.one(chance, name === "id" ? idKind(path) : name) : wildText(chance);
+    const value = chance.of(0.75) ? known.one(chance, name === "id" ? kindOf(path) : name) : wildText(chance);
     return chance.of(0.01) ? "%zz" : encodePath(noted(value === "" ? "-" : value));
   });
   const query = parameters
@@ -149,17 +149,18 @@ function headersOf(chance: Chance, isWrite: boolean): Record<string, string> {
   };
 }
 
-function idKind(path: string): string {
+/** What the `id` of a path or its answers is of: `tokens`. */
+function kindOf(path: string): string {
   return path.split("/")[2] ?? "";
 }
 
 /** Everything of an answer that a later request may name. */
-function learn(known: Known, json: unknown): void {
+function learn(known: Known, json: unknown, kind: string): void {
   if (typeof json !== "object" || json === null) return;
   for (const [name, value] of Object.entries(json)) {
-    if (typeof value === "string") known.add(name, value);
-    else if (Array.isArray(value)) for (const part of value.slice(0, 20)) learn(known, part);
-    else learn(known, value);
+    if (typeof value === "string") known.add(name === "id" ? kind : name, value);
+    else if (Array.isArray(value)) for (const part of value.slice(0, 20)) learn(known, part, kind);
+    else learn(known, value, kind);
   }
 }
 
@@ -174,5 +175,5 @@ function encodePath(text: string): string {
 }
 
 function shown({ method, path, headers, body }: AdminRequest): string {
-  return `${method} ${path.slice(0, 300)} ${JSON.stringify(headers)} ${String(body ?? "").slice(0, 300)}`;
+  return `${method} ${path.slice(0, 300)} ${JSON.stringify(headers)} ${(JSON.stringify(body) ?? "").slice(0, 300)}`;
 }

@@ -62,14 +62,13 @@ export class Known {
 
 /** What a field may be found under in answers. */
 const kinds: Readonly<Record<string, readonly string[]>> = {
-  identities: ["identity", "id"],
-  operators: ["identity", "id"],
-  tokens: ["id"],
-  approvals: ["id"],
-  lineages: ["lineage", "id"],
-  issuers: ["issuer", "id"],
-  pauses: ["identity", "id"],
-  id: ["identity"],
+  identities: ["identity"],
+  operators: ["identity"],
+  lineages: ["lineage"],
+  pauses: ["identity"],
+  id: ["identities", "identity"],
+  identity: ["identities"],
+  lineage: ["lineages"],
   key: ["fingerprint"],
   keys: ["key", "fingerprint"],
   target: ["identity", "serial", "lineage"],

@@ -10,8 +10,10 @@ const parameter = {
   },
   required: ["name", "in", "schema"],
   additionalProperties: false,
-  if: { properties: { in: { const: "path" } } },
-  then: { required: ["required"], properties: { required: { const: true } } },
+  anyOf: [
+    { properties: { in: { enum: ["query", "header"] } } },
+    { required: ["required"], properties: { required: { const: true } } },
+  ],
 };
 
 const content = {
