@@ -138,7 +138,7 @@ async function build(stage: string, dataDir: string, options: RestoreOptions): P
 
 function requireKey({ issuers, keys }: Found, { directory }: RestoreOptions): void {
   const active = issuers.find((row) => row.kind === "intermediate" && row.state === "active");
-  if (active !== undefined && keys.has(`${active.id}.key.pem`)) return;
+  if (active !== undefined && keys.has(keyFile(active.id))) return;
   throw new AppError(
     "conflict",
     `The backup ${directory} does not hold the key of its issuer ${active?.id ?? "(none)"}, without which nothing can be signed. ` +
@@ -159,6 +159,7 @@ function requireJournalDecision({ manifest, texts }: Found, options: RestoreOpti
 
 function replay({ manifest, database }: Found, { journal }: RestoreOptions): ReplayResult | null {
   if (journal === null) return null;
+  if (!existsSync(journal)) throw new AppError("not-found", `There is no directory ${journal} with a journal`);
   const from = manifest.facts.journal;
   if (from === null) {
     throw new AppError(
@@ -167,6 +168,10 @@ function replay({ manifest, database }: Found, { journal }: RestoreOptions): Rep
     );
   }
   return replayJournal({ database, directory: journal, from });
+}
+
+function keyFile(issuerId: string): string {
+  return `${issuerId}.key.pem`;
 }
 
 /** Null when nothing can be missing. */
@@ -224,7 +229,7 @@ async function record(found: Found, options: RestoreOptions, { replayed, evidenc
 }
 
 function floorsOf(
-  { issuers }: Found,
+  { issuers, keys }: Found,
   evidence: readonly Evidence[],
   crls: Readonly<Record<string, number>>,
   complete: boolean,
@@ -233,7 +238,9 @@ function floorsOf(
   return Object.fromEntries(
     issuers.map(({ id }) => {
       const seen = evidence.filter(({ issuerId }) => issuerId === id).map(({ number }) => number);
-      return [id, Math.max(crls[id] ?? 0, ...seen) + margin];
+      const highest = Math.max(crls[id] ?? 0, ...seen);
+      // The root's CRLs are numbered at its ceremonies, from the CRL before; nothing was published that nobody there knows of.
+      return [id, keys.has(keyFile(id)) ? highest + margin : highest];
     }),
   );
 }
@@ -241,7 +248,7 @@ function floorsOf(
 /** Newer CRLs of issuers whose key is not here (the root's): they cannot be made anew, and are as good as when they were signed. */
 async function foreignCrls(store: Store, { issuers, keys }: Found, evidence: readonly Evidence[]) {
   const taken: Evidence[] = [];
-  for (const { id } of issuers.filter((row) => !keys.has(`${row.id}.key.pem`))) {
+  for (const { id } of issuers.filter((row) => !keys.has(keyFile(row.id)))) {
     const [newest] = evidence.filter(({ issuerId }) => issuerId === id).toSorted((a, b) => b.number - a.number);
     if (newest !== undefined && newest.number > ((await store.latestCrl(id))?.number ?? 0)) taken.push(newest);
   }
@@ -257,8 +264,8 @@ async function foreignCrls(store: Store, { issuers, keys }: Found, evidence: rea
 async function writeFiles(stage: string, { texts, keys, issuers }: Found): Promise<void> {
   await makeDirectory(join(stage, "issuers"), 0o700);
   for (const { id } of issuers) {
-    const pem = keys.get(`${id}.key.pem`);
-    if (pem !== undefined) await createFileExclusively(join(stage, "issuers", `${id}.key.pem`), pem, { mode: 0o600 });
+    const pem = keys.get(keyFile(id));
+    if (pem !== undefined) await createFileExclusively(join(stage, "issuers", keyFile(id)), pem, { mode: 0o600 });
   }
   for (const [name, text] of texts) {
     await createFileExclusively(join(stage, name), text, { mode: name === configuration ? 0o600 : 0o644 });

@@ -6,7 +6,6 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { type FileHandle, open, readFile, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
-import type { ReadableStream } from "node:stream/web";
 import { AppError } from "@newleaf/shared/problems";
 import { Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 import type { StoredFile } from "./manifest.ts";
@@ -31,8 +30,8 @@ export async function sealFile(
   const encrypter = new Encrypter();
   for (const recipient of recipients) encrypter.addRecipient(recipient);
   // Node's own type of a web stream and the library's differ in name only.
-  const stream = await encrypter.encrypt(Readable.toWeb(plain) as unknown as globalThis.ReadableStream<Uint8Array>);
-  return write(Readable.fromWeb(stream as unknown as ReadableStream<Uint8Array>), target);
+  const stream = await encrypter.encrypt(Readable.toWeb(plain) as unknown as ReadableStream<Uint8Array>);
+  return write(Readable.fromWeb(stream), target);
 }
 
 /**
@@ -116,8 +115,8 @@ async function openStream(source: string, opener: Opener | null): Promise<Readab
   const stored = createReadStream(source, { highWaterMark: 1 << 18 });
   if (opener === null) return stored;
   try {
-    const stream = await opener.decrypt(Readable.toWeb(stored) as unknown as globalThis.ReadableStream<Uint8Array>);
-    return Readable.fromWeb(stream as unknown as ReadableStream<Uint8Array>);
+    const stream = await opener.decrypt(Readable.toWeb(stored) as unknown as ReadableStream<Uint8Array>);
+    return Readable.fromWeb(stream);
   } catch (cause) {
     stored.destroy();
     throw unreadable(source, cause);

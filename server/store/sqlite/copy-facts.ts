@@ -56,30 +56,28 @@ export function judgeSchema(path: string): { readonly known: boolean; readonly d
 /** @throws SqliteError when it is no database, or not Newleaf's */
 export function readCopyFacts(path: string): CopyFacts {
   return onCopy(path, (database) => {
-    const one = <T>(sql: string): T | undefined => database.prepare<[], T>(sql).get();
+    const number = (sql: string) => database.prepare<[], number>(sql).pluck().get() ?? 0;
     const names = database
       .prepare<[], string>(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY 1",
       )
       .pluck()
       .all();
-    const tables = Object.fromEntries(
-      names.map((name) => [name, one<{ count: number }>(`SELECT count(*) AS count FROM "${name}"`)?.count ?? 0]),
-    );
+    const tables = Object.fromEntries(names.map((name) => [name, number(`SELECT count(*) FROM "${name}"`)]));
     const crls = database
       .prepare<[], { issuer: string; number: number }>(
         "SELECT issuer_id AS issuer, max(number) AS number FROM crls GROUP BY issuer_id ORDER BY issuer_id",
       )
       .all();
+    const tail = database
+      .prepare<[], CopyFacts["audit"]>("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+      .get();
     return {
-      schema: one<{ version: number }>("SELECT max(version) AS version FROM migrations")?.version ?? 0,
+      schema: number("SELECT max(version) FROM migrations"),
       tables,
-      audit: one<{ seq: number; hash: string }>("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1") ?? {
-        seq: 0,
-        hash: genesisHash,
-      },
-      crls: Object.fromEntries(crls.map(({ issuer, number }) => [issuer, number])),
-      bundleVersion: one<{ version: number }>("SELECT max(version) AS version FROM bundles")?.version ?? 0,
+      audit: tail ?? { seq: 0, hash: genesisHash },
+      crls: Object.fromEntries(crls.map(({ issuer, number: newest }) => [issuer, newest])),
+      bundleVersion: number("SELECT max(version) FROM bundles"),
       journal: readJournalPosition(database, names),
       restores: tables["restores"] ?? 0,
     };

@@ -24,8 +24,7 @@ interface Story extends AsyncDisposable {
   readonly bundleVersion: number;
 }
 
-async function play(): Promise<Story> {
-  const journal = join(temporaryDirectory("journal"), "lines");
+async function play(journal: string): Promise<Story> {
   const old = await startService({ NEWLEAF_JOURNAL: journal });
   const revoked = await settled(old, "revoked");
   const renewedOld = await settled(old, "renewed");
@@ -82,9 +81,10 @@ function enrollBy(service: TestService, token: string, key: Awaited<ReturnType<t
 }
 
 describe("a service put back from a backup", () => {
+  const journal = join(temporaryDirectory("journal"), "lines");
   let story: Story;
   before(async () => {
-    story = await play();
+    story = await play(journal);
   });
   after(() => story[Symbol.asyncDispose]());
 
