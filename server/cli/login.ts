@@ -49,6 +49,7 @@ export interface LoginOptions {
 
 const timeoutMs = 20_000;
 const maxBytes = 1_000_000;
+const firstPollMs = 500;
 const longestPollMs = 30_000;
 
 type Urls = Omit<LoginRecord, "operator">;
@@ -171,9 +172,11 @@ async function askUntilDecided(terminal: Terminal, ask: Ask): Promise<Certificat
   if (response.status === 202) {
     const { id } = response.body as PendingAnswer;
     terminal.err(`waits for another operator, request ${id}: newleaf approvals show ${id}\n`);
-    while (response.status === 202) {
-      const seconds = Number(response.headers["retry-after"] ?? 5);
-      await sleep(Math.min(longestPollMs, (Number.isFinite(seconds) ? seconds : 5) * 1000));
+    // The other operator may sit at the next desk: the first look comes soon, those after it when the service says.
+    for (let pause = firstPollMs; response.status === 202;) {
+      await sleep(pause);
+      const seconds = Number(response.headers["retry-after"]);
+      pause = Math.min(longestPollMs, (Number.isFinite(seconds) ? seconds : 5) * 1000);
       response = await send("GET", paths.enrollment(id));
     }
   }
