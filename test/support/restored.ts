@@ -21,7 +21,8 @@ export function restoreFrom(
     journal: null,
     isJournalLost: (changes.journal ?? null) === null,
     crls: [],
-    keysDir: join(old.dataDir, "issuers"),
+    // An encrypted one brings its own.
+    ...(changes.identityFile === undefined ? { keysDir: join(old.dataDir, "issuers") } : {}),
     now: old.clock.now(),
     configuredJournal: () => null,
     ...changes,

@@ -1,0 +1,237 @@
+/** Backups on disk: whole or not there, few kept, what was altered found, the wrong target refused. */
+import assert from "node:assert/strict";
+import {
+  appendFileSync,
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { hash } from "node:crypto";
+import { after, before, describe, it } from "node:test";
+import Database from "better-sqlite3";
+import { type Check, examine } from "../../../../server/backup/examine.ts";
+import { manifestFile } from "../../../../server/backup/manifest.ts";
+import { makeIdentity } from "../../../../server/backup/sealed-file.ts";
+import { settled } from "../../../support/agent-client.ts";
+import { backUp, restoreFrom, startRestored } from "../../../support/restored.ts";
+import { startService, type TestService } from "../../../support/service.ts";
+
+describe("backups", () => {
+  let service: TestService;
+  let plain: string;
+  let sealed: string;
+  let identityFile: string;
+  let strangersFile: string;
+  before(async () => {
+    service = await startService({ NEWLEAF_BACKUP_KEEP: "2", NEWLEAF_BACKUP_SCHEDULE: "null" });
+    await settled(service, "gateway-1");
+    plain = await backUp(service, { directory: join(service.dir, "plain") });
+    const mine = await makeIdentity();
+    identityFile = identity("mine", mine.identity);
+    strangersFile = identity("stranger", (await makeIdentity()).identity);
+    sealed = await backUp(service, { directory: join(service.dir, "sealed"), recipients: [mine.recipient] });
+  });
+  after(() => service[Symbol.asyncDispose]());
+
+  function identity(name: string, text: string): string {
+    const file = join(service.dir, `${name}.txt`);
+    writeFileSync(file, `# a comment\n${text}\n`, { mode: 0o600 });
+    return file;
+  }
+
+  const scratch = (): string => mkdtempSync(join(service.dir, "scratch-"));
+  const keysDir = (): string => join(service.dataDir, "issuers");
+
+  async function check(directory: string, options: Readonly<Record<string, string>> = {}): Promise<readonly Check[]> {
+    const { checks } = await examine({ directory, layOut: scratch(), now: service.clock.now(), ...options });
+    return checks;
+  }
+
+  const failures = (checks: readonly Check[]): readonly string[] =>
+    checks.filter(({ grade }) => grade === "failure").map(({ name }) => name);
+
+  /** A copy of the backup that the test may spoil. */
+  function copyOf(directory: string): string {
+    const copy = join(scratch(), "2026-11-20T03-17-00Z");
+    cpSync(directory, copy, { recursive: true });
+    return copy;
+  }
+
+  it("closes them to others, and holds a key only when it is encrypted", async () => {
+    for (const directory of [plain, sealed]) {
+      assert.equal(statSync(directory).mode & 0o777, 0o700);
+      for (const name of readdirSync(directory, { recursive: true, encoding: "utf8" })) {
+        const { mode } = statSync(join(directory, name));
+        assert.equal(mode & 0o077, 0, name);
+        if (name.includes("key.pem")) assert.equal(directory, sealed);
+        const content = statSync(join(directory, name)).isFile() ? readFileSync(join(directory, name), "latin1") : "";
+        assert.ok(!content.includes("PRIVATE KEY"), name);
+      }
+    }
+    assert.ok(existsSync(join(sealed, "newleaf.db.age")) && !existsSync(join(sealed, "newleaf.db")));
+    assert.ok(readFileSync(join(sealed, "newleaf.db.age"), "latin1").startsWith("age-encryption.org/v1\n"));
+    assert.deepEqual(
+      readdirSync(service.dataDir).filter((name) => name.startsWith(".backup")),
+      [],
+      "nothing readable is left where it was prepared",
+    );
+  });
+
+  it("holds when nothing was done to it", async () => {
+    const bare = await check(plain);
+    assert.deepEqual(failures(bare), []);
+    assert.equal(bare.find(({ name }) => name === "issuer key")?.grade, "warning");
+    const withKeys = await check(plain, { keysDir: keysDir() });
+    assert.ok(withKeys.every(({ grade }) => grade === "ok"));
+    assert.equal(withKeys.length, 11);
+    assert.ok((await check(sealed, { identityFile })).every(({ grade }) => grade === "ok"));
+  });
+
+  it("keeps the newest, and no failure costs an earlier one", async () => {
+    const names: string[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      service.clock.advance(2000);
+      names.push(await backUp(service));
+    }
+    const directory = join(service.dataDir, "backups");
+    const { items } = await service.admin<{ items: { path: string }[] }>("GET", "/v1/backups");
+    assert.deepEqual(
+      items.map(({ path }) => path),
+      names.slice(1).toReversed(),
+    );
+    assert.equal(readdirSync(directory).length, 2);
+
+    service.clock.advance(2000);
+    await assert.rejects(backUp(service, { recipients: ["age1nonsense"] }), { code: "request-invalid" });
+    chmodSync(directory, 0o500);
+    if (process.geteuid?.() !== 0) await assert.rejects(backUp(service), { code: "internal" });
+    chmodSync(directory, 0o700);
+    assert.equal(readdirSync(directory).length, 2);
+
+    // What a crash left is neither listed nor kept.
+    mkdirSync(join(directory, "2026-11-20T03-17-00Z.partial"));
+    await backUp(service);
+    assert.deepEqual(
+      readdirSync(directory).filter((name) => name.includes(".")),
+      [],
+    );
+    const text = await (await fetch(`${service.urls.ops}/metrics`)).text();
+    const at = Number(/^newleaf_backup_last_success_timestamp_seconds (\S+)$/m.exec(text)?.[1]);
+    assert.ok(Math.abs(at - service.clock.now() / 1000) < 30, `${at}`);
+  });
+
+  describe("finds what was altered", () => {
+    const spoil: readonly (readonly [string, (copy: string) => void, string])[] = [
+      ["a byte of the database", (copy) => appendFileSync(join(copy, "newleaf.db"), "x"), "files"],
+      ["a database cut short", (copy) => truncateSync(join(copy, "newleaf.db"), 40_960), "files"],
+      ["no manifest", (copy) => writeFileSync(join(copy, manifestFile), ""), "manifest"],
+      [
+        "a manifest of a later format",
+        (copy) => edit(copy, ({ format: _format, ...rest }) => ({ ...rest, format: 2 })),
+        "manifest",
+      ],
+      ["a manifest that leads out of the directory", (copy) => edit(copy, leadOut), "manifest"],
+      [
+        "another time in the manifest",
+        (copy) => edit(copy, (m) => ({ ...m, createdAt: "2026-01-01T00:00:00.000Z" })),
+        "signature",
+      ],
+      ["other counts in the manifest", (copy) => edit(copy, otherCounts), "counts"],
+      ["a row less, with the hash mended", (copy) => tamper(copy, "DELETE FROM revocations"), "signature"],
+      ["an audit row altered, with the hash mended", (copy) => tamper(copy, alterAudit), "audit"],
+      ["a schema of the future", (copy) => tamper(copy, futureSchema), "schema"],
+      [
+        "another issuer's CRL",
+        (copy) => tamper(copy, "UPDATE crls SET der = (SELECT der FROM crls ORDER BY no LIMIT 1)"),
+        "CRLs",
+      ],
+    ];
+    for (const [what, act, expected] of spoil) {
+      it(what, async () => {
+        const copy = copyOf(plain);
+        act(copy);
+        assert.ok(failures(await check(copy, { keysDir: keysDir() })).includes(expected));
+        const target = join(scratch(), "data");
+        await assert.rejects(restoreFrom(service, copy, { dataDir: target }), { code: "conflict" });
+        assert.deepEqual(existsSync(target) ? readdirSync(target) : [], [], "nothing is left of a refused restore");
+      });
+    }
+
+    it("the wrong key, no key, one that others can read", async () => {
+      const open = async (file: string | undefined) =>
+        failures(await check(sealed, file === undefined ? {} : { identityFile: file }));
+      assert.deepEqual(await open(strangersFile), ["encryption"]);
+      assert.deepEqual(await open(undefined), ["encryption"]);
+      const readable = identity("readable", "AGE-SECRET-KEY-1");
+      chmodSync(readable, 0o644);
+      assert.deepEqual(await open(readable), ["encryption"]);
+      const wrong = scratch();
+      for (const name of readdirSync(keysDir())) {
+        writeFileSync(join(wrong, name), readFileSync(service.operator.keyFile), { mode: 0o600 });
+      }
+      assert.deepEqual(failures(await check(plain, { keysDir: wrong })), ["issuer key"]);
+    });
+  });
+
+  it("restores only into an empty directory", async () => {
+    const occupied = scratch();
+    writeFileSync(join(occupied, "notes.txt"), "mine");
+    await assert.rejects(restoreFrom(service, plain, { dataDir: occupied }), /not empty/);
+    await assert.rejects(restoreFrom(service, plain, { dataDir: service.dataDir }), /already holds/);
+    assert.equal(readFileSync(join(occupied, "notes.txt"), "utf8"), "mine");
+  });
+
+  it("restores an encrypted one with the key that is in it", async () => {
+    const report = await restoreFrom(service, sealed, { identityFile });
+    const restoredKeys = readdirSync(join(report.dataDir, "issuers"));
+    assert.deepEqual(restoredKeys, readdirSync(keysDir()));
+    for (const name of restoredKeys) assert.equal(statSync(join(report.dataDir, "issuers", name)).mode & 0o777, 0o600);
+    await using again = await startRestored(service, report);
+    await settled(again, "gateway-2");
+  });
+});
+
+function edit(copy: string, change: (manifest: Record<string, unknown>) => Record<string, unknown>): void {
+  const file = join(copy, manifestFile);
+  writeFileSync(file, JSON.stringify(change(JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>)));
+}
+
+function leadOut(manifest: Record<string, unknown>): Record<string, unknown> {
+  return { ...manifest, files: [{ name: "../newleaf.db", size: 1, sha256: "0".repeat(64) }] };
+}
+
+function otherCounts(manifest: Record<string, unknown>): Record<string, unknown> {
+  const facts = manifest["facts"] as Record<string, unknown>;
+  return { ...manifest, facts: { ...facts, tables: { ...(facts["tables"] as object), revocations: 99 } } };
+}
+
+const alterAudit = `DROP TRIGGER audit_is_append_only_update; UPDATE audit SET actor = 'nobody' WHERE seq = 3`;
+const futureSchema = `INSERT INTO migrations VALUES (9999, 'future', 'ff', 0)`;
+
+/** By somebody who can write the backup and knows how its hashes are made, but cannot sign. */
+function tamper(copy: string, sql: string): void {
+  const path = join(copy, "newleaf.db");
+  const database = new Database(path);
+  database.exec(sql);
+  // A change at least, where there was nothing to delete.
+  database.exec("UPDATE heartbeat SET beats = beats + 1");
+  database.close();
+  edit(copy, (manifest) => ({
+    ...manifest,
+    files: (manifest["files"] as { name: string }[]).map((file) =>
+      file.name === "newleaf.db" ? { ...file, size: statSync(path).size, sha256: sha256(path) } : file,
+    ),
+  }));
+}
+
+function sha256(path: string): string {
+  return hash("sha256", readFileSync(path), "hex");
+}
