@@ -92,14 +92,15 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
     certificate = await issueServiceCertificate(authority);
     for (const listener of listeners) listener.useCertificate(settingsFor(authority, certificate, listener.name));
   };
-  await checkpoints.write();
+  // Signed by the issuing CA.
+  if (certificate !== null) await checkpoints.write();
   const watch = createAuditWatch(authority);
   const retention = createRetention(authority);
   const jobs = [
     { name: "publish CRLs", run: () => publishDueCrls(authority, systemCaller("schedule")) },
     { name: "finish revoking issuers", run: () => finishRevokedIssuers(authority, systemCaller("schedule")) },
     { name: "renew the service's certificate", run: renewOwn },
-    { name: "audit checkpoints", run: () => checkpoints.run() },
+    { name: "audit checkpoints", run: async () => (canIssue(authority) ? checkpoints.run() : undefined) },
     { name: "verify the audit log", run: () => watch.run() },
     { name: "retention", run: () => retention.run() },
     { name: "forget kept answers", run: createAnswerCleanup(authority) },

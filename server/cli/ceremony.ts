@@ -140,7 +140,13 @@ async function importOffline(
   await using stack = new AsyncDisposableStack();
   const authority = await openAuthority(stack, config, { clock: terminal.clock });
   const roots = authority.issuers.rows.filter(({ kind }) => kind === "root").map(({ id }) => id);
-  return importCrl(authority, { ...systemCaller("ca-import"), actor: "ceremony" }, issuer ?? onlyRoot(roots), der);
+  // Awaited here: the store closes with this scope.
+  return await importCrl(
+    authority,
+    { ...systemCaller("ca-import"), actor: "ceremony" },
+    issuer ?? onlyRoot(roots),
+    der,
+  );
 }
 
 function onlyRoot(roots: readonly string[]): string {
