@@ -14,6 +14,8 @@ export interface AdminClient {
   get<T>(path: string, query?: Query): Promise<T>;
   /** All pages, or the first `limit` items. */
   list<T>(path: string, query?: Query, limit?: number): Promise<T[]>;
+  /** The same as CSV, page by page, the headings once. */
+  csv(path: string, query?: Query, limit?: number): AsyncGenerator<string>;
   post<T>(path: string, body?: unknown): Promise<T>;
   patch<T>(path: string, body: unknown): Promise<T>;
   remove<T>(path: string): Promise<T>;
@@ -31,13 +33,13 @@ const pageSize = 500;
 /** Nothing is read or sent before the first call. */
 export function adminClient(terminal: Terminal, connection: Connection): AdminClient {
   let opened: Promise<Session> | undefined;
-  const call = async <T>(method: "GET" | "POST" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<T> => {
+  const ask = async (path: string, asked: Omit<Call, "url">): Promise<HttpResponse> => {
     opened ??= openSession(terminal, connection);
     const { service, files } = await opened;
-    const url = new URL(path, service.admin);
-    const answer = await send(service, files, { url, method, ...(body === undefined ? {} : { body }) });
-    return answer.body as T;
+    return send(service, files, { ...asked, url: new URL(path, service.admin) });
   };
+  const call = async <T>(method: Call["method"], path: string, body?: unknown): Promise<T> =>
+    (await ask(path, { method, ...(body === undefined ? {} : { body }) })).body as T;
   return {
     get: (path, query) => call("GET", withQuery(path, query)),
     async list<T>(path: string, query: Query = {}, limit = Infinity) {
@@ -52,6 +54,18 @@ export function adminClient(terminal: Terminal, connection: Connection): AdminCl
         cursor = page.nextCursor ?? undefined;
       } while (cursor !== undefined && items.length < limit);
       return items;
+    },
+    async *csv(path, query = {}, limit = Infinity) {
+      let left = limit;
+      let next: string | null = withQuery(path, { ...query, limit: Math.min(pageSize, left) });
+      for (let isFirst = true; next !== null && left > 0; isFirst = false) {
+        const { body, headers }: HttpResponse = await ask(next, { method: "GET", headers: { accept: "text/csv" } });
+        const lines = String(body);
+        // No heading has a line break in it.
+        yield isFirst ? lines : lines.slice(lines.indexOf("\n") + 1);
+        left -= pageSize;
+        next = nextPage(headers["link"], Math.min(pageSize, left));
+      }
     },
     post: (path, body) => call("POST", path, body),
     patch: (path, body) => call("PATCH", path, body),
@@ -99,6 +113,7 @@ async function renewed(terminal: Terminal, service: Service, files: OperatorFile
 interface Call {
   readonly url: URL;
   readonly method: "GET" | "POST" | "PATCH" | "DELETE";
+  readonly headers?: Readonly<Record<string, string>>;
   readonly body?: unknown;
 }
 
@@ -107,7 +122,7 @@ async function send(service: Service, files: OperatorFiles, call: Call): Promise
   try {
     return await requestJson({
       ...call,
-      headers: { "x-newleaf-client": `newleaf/${version}` },
+      headers: { "x-newleaf-client": `newleaf/${version}`, ...call.headers },
       tls: {
         ca: service.roots,
         cert: files.chain,
@@ -125,6 +140,15 @@ async function send(service: Service, files: OperatorFiles, call: Call): Promise
       { cause: error },
     );
   }
+}
+
+/** Where a list goes on (RFC 8288), for at most `limit` rows; null at its end. */
+function nextPage(link: string | string[] | undefined, limit: number): string | null {
+  const [, path] = /^<([^>]+)>; rel="next"$/.exec(String(link ?? "")) ?? [];
+  if (path === undefined || limit <= 0) return null;
+  const url = new URL(path, "https://localhost");
+  url.searchParams.set("limit", String(limit));
+  return `${url.pathname}${url.search}`;
 }
 
 function withQuery(path: string, query: Query = {}): string {

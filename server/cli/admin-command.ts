@@ -1,13 +1,15 @@
 /** What every command of the admin API has in common: who speaks, to which service, and how it is shown. */
 import { parseDuration } from "@newleaf/shared/duration";
 import { AppError } from "@newleaf/shared/problems";
-import { type Command, InvalidArgumentError } from "commander";
-import { type AdminClient, adminClient } from "./admin-client.ts";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { type AdminClient, adminClient, type Query } from "./admin-client.ts";
 import type { Connection } from "./session.ts";
 import { confirm, type Terminal } from "./terminal.ts";
 
 export interface AdminOptions extends Connection {
   readonly json?: boolean;
+  /** Of a listing command. */
+  readonly csv?: boolean;
   readonly yes?: boolean;
 }
 
@@ -32,6 +34,23 @@ export interface CommandText {
 /** A command that reads, with `--json`. */
 export function readingCommand(parent: Command, text: CommandText): Command {
   return plainCommand(parent, text).option("--json", "print what the API returns, as JSON");
+}
+
+/** A command that reads a list, with `--json` and `--csv`. */
+export function listingCommand(parent: Command, text: CommandText): Command {
+  const csv = new Option("--csv", "print every field of the whole list as CSV, for a spreadsheet");
+  return readingCommand(parent, text).addOption(csv.conflicts(["json", "follow"]));
+}
+
+/** What `--csv` prints: all pages, or the first `limit` rows, with one line of headings. */
+export async function printCsv(
+  terminal: Terminal,
+  client: AdminClient,
+  path: string,
+  query: Query = {},
+  limit = Infinity,
+): Promise<void> {
+  for await (const lines of client.csv(path, query, limit)) terminal.out(lines);
 }
 
 /** A command that destroys or decides: asks y/N, takes `--yes`. */
@@ -84,10 +103,20 @@ export function durationText(value: string): string {
 
 /** For options with a closed set of values, so that a slip is wrong usage. */
 export function oneOf(...choices: readonly string[]): (value: string) => string {
-  return (value) => {
+  const parse = (value: string): string => {
     if (choices.includes(value)) return value;
     throw new InvalidArgumentError(`It is one of ${choices.join(", ")}`);
   };
+  choicesOfParsers.set(parse, choices);
+  return parse;
+}
+
+/** Not commander's own `choices`: those would stand in the help a second time. */
+const choicesOfParsers = new WeakMap<object, readonly string[]>();
+
+/** What an option's parser, made by `oneOf`, takes. */
+export function choicesOf(parser: object): readonly string[] {
+  return choicesOfParsers.get(parser) ?? [];
 }
 
 /** A fingerprint as tools print it: upper case, colons and a missing `sha256:` are understood. */

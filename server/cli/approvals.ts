@@ -2,7 +2,16 @@
 import type { Command } from "commander";
 import { allNames } from "@newleaf/shared/names";
 import { AppError } from "@newleaf/shared/problems";
-import { commandGroup, fingerprintText, harmfulCommand, oneOf, readingCommand, withClient } from "./admin-command.ts";
+import {
+  commandGroup,
+  fingerprintText,
+  harmfulCommand,
+  listingCommand,
+  oneOf,
+  printCsv,
+  readingCommand,
+  withClient,
+} from "./admin-command.ts";
 import type { ApprovalAnswer, IdentityAnswer } from "./answers.ts";
 import { asJson, asRecord, asTable, moment, printable } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
@@ -11,7 +20,7 @@ const itself = (id: string): string => `/v1/approvals/${encodeURIComponent(id)}`
 
 export function addApprovalCommands(program: Command, terminal: Terminal): void {
   const group = commandGroup(program, "approvals", "enrollments that wait for a decision");
-  readingCommand(group, {
+  listingCommand(group, {
     usage: "list",
     summary: "requests that wait",
     examples: ["newleaf approvals list", "newleaf approvals list --state issued"],
@@ -19,7 +28,9 @@ export function addApprovalCommands(program: Command, terminal: Terminal): void 
     .option("--state <state>", "pending, issued or denied", oneOf("pending", "issued", "denied"), "pending")
     .action(
       withClient<{ readonly state: string }>(terminal, async ({ client, options, json }) => {
-        const items = await client.list<ApprovalAnswer>("/v1/approvals", { state: options.state });
+        const query = { state: options.state };
+        if (options.csv === true) return printCsv(terminal, client, "/v1/approvals", query);
+        const items = await client.list<ApprovalAnswer>("/v1/approvals", query);
         const rows = items.map((item) => [
           item.id,
           item.claim ?? "-",

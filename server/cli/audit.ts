@@ -5,11 +5,10 @@ import { AppError, type ProblemCode } from "@newleaf/shared/problems";
 import type { Command } from "commander";
 import type { AuditRow } from "../store/audit.ts";
 import { type AdminClient, adminClient, type Query } from "./admin-client.ts";
-import { commandGroup, readingCommand, wholeNumber, withClient } from "./admin-command.ts";
+import { type AdminOptions, commandGroup, listingCommand, printCsv, wholeNumber, withClient } from "./admin-command.ts";
 import { addAuditExport, jsonLine } from "./audit-copy.ts";
 import { addAuditVerify } from "./audit-verify.ts";
 import { asJson, asTable, printable } from "./output.ts";
-import type { Connection } from "./session.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -18,7 +17,7 @@ interface AuditLine extends Omit<AuditRow, "at"> {
   readonly at: string;
 }
 
-interface ListOptions extends Connection {
+interface ListOptions extends AdminOptions {
   readonly actor?: string;
   readonly action?: string;
   readonly target?: string;
@@ -47,7 +46,7 @@ export function addAuditCommands(program: Command, terminal: Terminal): void {
 }
 
 function addList(group: Command, terminal: Terminal): void {
-  readingCommand(group, {
+  listingCommand(group, {
     usage: "list",
     summary: "the newest rows, or with --follow those that come",
     examples: [
@@ -76,8 +75,9 @@ function addList(group: Command, terminal: Terminal): void {
     .action(
       withClient<ListOptions>(terminal, async ({ client, options, json }) => {
         if (options.follow === true) return followLog(terminal, client, options, json);
-        const limit = options.limit ?? defaultLimit;
-        const items = await client.list<AuditLine>("/v1/audit", { ...filterOf(options), after: options.after }, limit);
+        const query = { ...filterOf(options), after: options.after };
+        if (options.csv === true) return printCsv(terminal, client, "/v1/audit", query, options.limit);
+        const items = await client.list<AuditLine>("/v1/audit", query, options.limit ?? defaultLimit);
         terminal.out(json ? asJson(items) : asTable(headings, items.map(cellsOf), "No row matches."));
       }),
     );

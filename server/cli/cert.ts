@@ -1,7 +1,15 @@
 /** `newleaf cert …` */
 import type { Command } from "commander";
 import { normaliseSerial } from "@newleaf/shared/serial-number";
-import { commandGroup, durationText, oneOf, readingCommand, withClient } from "./admin-command.ts";
+import {
+  commandGroup,
+  durationText,
+  listingCommand,
+  oneOf,
+  printCsv,
+  readingCommand,
+  withClient,
+} from "./admin-command.ts";
 import type { CertificateSummary } from "./answers.ts";
 import { asJson, asRecord, asTable, moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
@@ -27,7 +35,7 @@ interface ListOptions {
 
 const states = ["pending", "current", "superseded", "replaced", "held", "revoked", "expired"];
 function addList(group: Command, terminal: Terminal): void {
-  readingCommand(group, {
+  listingCommand(group, {
     usage: "list",
     summary: "every certificate in the store",
     examples: ["newleaf cert list --identity gateway-1", "newleaf cert list --state revoked --json"],
@@ -43,12 +51,14 @@ function addList(group: Command, terminal: Terminal): void {
     .action(
       withClient<ListOptions>(terminal, async ({ client, options, json }) => {
         const { identity, state, profile, expiresBefore } = options;
-        const items = await client.list<CertificateSummary>("/v1/certificates", {
+        const query = {
           identity,
           state,
           profile,
           expiresBefore,
-        });
+        };
+        if (options.csv === true) return printCsv(terminal, client, "/v1/certificates", query);
+        const items = await client.list<CertificateSummary>("/v1/certificates", query);
         const rows = items.map((item) => [
           item.serial,
           item.identity,

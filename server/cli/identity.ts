@@ -8,7 +8,9 @@ import {
   type CommandText,
   durationText,
   harmfulCommand,
+  listingCommand,
   oneOf,
+  printCsv,
   readingCommand,
   withClient,
 } from "./admin-command.ts";
@@ -140,7 +142,7 @@ interface ListOptions {
 }
 
 function addList(group: Command, terminal: Terminal): void {
-  readingCommand(group, {
+  listingCommand(group, {
     usage: "list",
     summary: "the inventory, with the leaf in force of each",
     examples: [
@@ -155,12 +157,14 @@ function addList(group: Command, terminal: Terminal): void {
     .action(
       withClient<ListOptions>(terminal, async ({ client, options, json }) => {
         const { expiresBefore, state, profile, label } = options;
-        const items = await client.list<IdentityAnswer>("/v1/identities", {
+        const query = {
           expiresBefore,
           state,
           profile,
           label,
-        });
+        };
+        if (options.csv === true) return printCsv(terminal, client, "/v1/identities", query);
+        const items = await client.list<IdentityAnswer>("/v1/identities", query);
         const rows = items.map((item) => [
           item.id,
           item.profile,

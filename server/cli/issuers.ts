@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { AppError } from "@newleaf/shared/problems";
 import type { AdminClient } from "./admin-client.ts";
-import { commandGroup, readingCommand, withClient } from "./admin-command.ts";
+import { commandGroup, listingCommand, printCsv, readingCommand, withClient } from "./admin-command.ts";
 import type { IssuerAnswer } from "./answers.ts";
 import { addCeremonyCommands } from "./ca.ts";
 import { asJson, asTable, moment } from "./output.ts";
@@ -10,8 +10,9 @@ import type { Terminal } from "./terminal.ts";
 
 export function addIssuerCommands(program: Command, terminal: Terminal): void {
   const ca = commandGroup(program, "ca", "the CA certificates");
-  readingCommand(ca, { usage: "list", summary: "roots and intermediates", examples: ["newleaf ca list"] }).action(
-    withClient(terminal, async ({ client, json }) => {
+  listingCommand(ca, { usage: "list", summary: "roots and intermediates", examples: ["newleaf ca list"] }).action(
+    withClient(terminal, async ({ client, options, json }) => {
+      if (options.csv === true) return printCsv(terminal, client, "/v1/issuers");
       const items = await client.list<IssuerAnswer>("/v1/issuers");
       const rows = items.map((item) => [
         item.id,

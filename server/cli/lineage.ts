@@ -1,6 +1,15 @@
 /** `newleaf lineage …` */
 import type { Command } from "commander";
-import { commandGroup, durationText, harmfulCommand, oneOf, readingCommand, withClient } from "./admin-command.ts";
+import {
+  commandGroup,
+  durationText,
+  harmfulCommand,
+  listingCommand,
+  oneOf,
+  printCsv,
+  readingCommand,
+  withClient,
+} from "./admin-command.ts";
 import type { LineageAnswer, LineageStoryAnswer } from "./answers.ts";
 import { asJson, asRecord, asTable, moment, printable } from "./output.ts";
 import { revokeAsked } from "./revocation.ts";
@@ -14,7 +23,7 @@ export function addLineageCommands(program: Command, terminal: Terminal): void {
     "lineage",
     "chains of renewals, and the ones locked because two held the same leaf",
   );
-  readingCommand(group, {
+  listingCommand(group, {
     usage: "list",
     summary: "lineages, locked ones with --state locked",
     examples: ["newleaf lineage list --state locked", "newleaf lineage list --identity gateway-1 --json"],
@@ -25,10 +34,12 @@ export function addLineageCommands(program: Command, terminal: Terminal): void {
       withClient<{ readonly state?: string; readonly identity?: string }>(
         terminal,
         async ({ client, options, json }) => {
-          const items = await client.list<LineageAnswer>("/v1/lineages", {
+          const query = {
             state: options.state,
             identity: options.identity,
-          });
+          };
+          if (options.csv === true) return printCsv(terminal, client, "/v1/lineages", query);
+          const items = await client.list<LineageAnswer>("/v1/lineages", query);
           const rows = items.map((item) => [
             item.id,
             item.identity,

@@ -9,7 +9,9 @@ import {
   commandGroup,
   durationText,
   harmfulCommand,
+  listingCommand,
   oneOf,
+  printCsv,
   readingCommand,
   withClient,
 } from "./admin-command.ts";
@@ -33,12 +35,13 @@ interface AddedOperator extends OperatorAnswer {
 export function addOperatorCommands(program: Command, terminal: Terminal): void {
   const group = commandGroup(program, "operator", "the people who run this: a certificate and a role each");
   addAdd(group, terminal);
-  readingCommand(group, {
+  listingCommand(group, {
     usage: "list",
     summary: "operators, their roles, and until when their certificates are good",
     examples: ["newleaf operator list", "newleaf operator list --json"],
   }).action(
-    withClient(terminal, async ({ client, json }) => {
+    withClient(terminal, async ({ client, options, json }) => {
+      if (options.csv === true) return printCsv(terminal, client, "/v1/operators");
       const items = await client.list<OperatorAnswer>("/v1/operators");
       const rows = items.map((item) => [
         item.id,

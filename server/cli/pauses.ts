@@ -1,6 +1,6 @@
 /** `newleaf pauses …` */
 import type { Command } from "commander";
-import { commandGroup, harmfulCommand, readingCommand, withClient } from "./admin-command.ts";
+import { commandGroup, harmfulCommand, listingCommand, printCsv, withClient } from "./admin-command.ts";
 import { asJson, asTable, moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -18,7 +18,7 @@ interface PauseAnswer {
 
 export function addPauseCommands(program: Command, terminal: Terminal): void {
   const group = commandGroup(program, "pauses", "clients that were refused again and again and are answered at once");
-  readingCommand(group, {
+  listingCommand(group, {
     usage: "list",
     summary: "who is paused, why and since when",
     examples: ["newleaf pauses list", "newleaf pauses list --identity gateway-1 --json"],
@@ -28,7 +28,9 @@ export function addPauseCommands(program: Command, terminal: Terminal): void {
     .option("--identity <id>", "only of this identity")
     .action(
       withClient<{ readonly identity?: string }>(terminal, async ({ client, options, json }) => {
-        const items = await client.list<PauseAnswer>("/v1/pauses", { identity: options.identity });
+        const query = { identity: options.identity };
+        if (options.csv === true) return printCsv(terminal, client, "/v1/pauses", query);
+        const items = await client.list<PauseAnswer>("/v1/pauses", query);
         const rows = items.map((item) => [
           item.identity,
           item.code,

@@ -1,6 +1,14 @@
 /** `newleaf token …` */
 import type { Command } from "commander";
-import { commandGroup, durationText, harmfulCommand, readingCommand, withClient } from "./admin-command.ts";
+import {
+  commandGroup,
+  durationText,
+  harmfulCommand,
+  listingCommand,
+  printCsv,
+  readingCommand,
+  withClient,
+} from "./admin-command.ts";
 import type { CreatedTokenAnswer, TokenAnswer } from "./answers.ts";
 import { asJson, asTable, moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
@@ -34,7 +42,7 @@ export function addTokenCommands(program: Command, terminal: Terminal): void {
         terminal.out(`${token}\n`);
       }),
     );
-  readingCommand(group, {
+  listingCommand(group, {
     usage: "list",
     summary: "tokens, open, used and revoked (never the tokens themselves)",
     examples: ["newleaf token list", "newleaf token list --identity gateway-1 --json"],
@@ -42,7 +50,9 @@ export function addTokenCommands(program: Command, terminal: Terminal): void {
     .option("--identity <id>", "only of this identity")
     .action(
       withClient<{ readonly identity?: string }>(terminal, async ({ client, options, json }) => {
-        const items = await client.list<TokenAnswer>("/v1/tokens", { identity: options.identity });
+        const query = { identity: options.identity };
+        if (options.csv === true) return printCsv(terminal, client, "/v1/tokens", query);
+        const items = await client.list<TokenAnswer>("/v1/tokens", query);
         const rows = items.map((item) => [item.id, item.identity, item.state, moment(item.expiresAt), item.createdBy]);
         terminal.out(
           json ? asJson(items) : asTable(["ID", "IDENTITY", "STATE", "EXPIRES", "BY"], rows, "There are no tokens."),

@@ -2,7 +2,7 @@
 import { revocationReasons } from "@newleaf/shared/api";
 import { normaliseSerial } from "@newleaf/shared/serial-number";
 import type { Command } from "commander";
-import { commandGroup, harmfulCommand, oneOf, readingCommand, withClient } from "./admin-command.ts";
+import { commandGroup, harmfulCommand, listingCommand, oneOf, printCsv, withClient } from "./admin-command.ts";
 import { asJson, asTable, moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -24,7 +24,7 @@ export function addUnvouchedCommands(cert: Command, terminal: Terminal): void {
     "unvouched",
     "leaves with our issuer's signature that the store does not know: refused until you decide",
   );
-  readingCommand(group, {
+  listingCommand(group, {
     usage: "list",
     summary: "those that were refused, newest first",
     examples: ["newleaf cert unvouched list", "newleaf cert unvouched list --state open --json"],
@@ -34,7 +34,9 @@ export function addUnvouchedCommands(cert: Command, terminal: Terminal): void {
     .option("--state <state>", "open, adopted or revoked", oneOf(...states))
     .action(
       withClient<{ readonly state?: string }>(terminal, async ({ client, options, json }) => {
-        const items = await client.list<UnvouchedAnswer>("/v1/unvouched", { state: options.state });
+        const query = { state: options.state };
+        if (options.csv === true) return printCsv(terminal, client, "/v1/unvouched", query);
+        const items = await client.list<UnvouchedAnswer>("/v1/unvouched", query);
         const rows = items.map((item) => [
           item.serial,
           item.identity,
