@@ -81,11 +81,22 @@ interface State {
   /** We may have left bytes behind `known.end`. */
   dirty: boolean;
   cutDue: boolean;
+  /** Bytes of the line that failed last; 0 when none did since one succeeded. */
+  wanted: number;
 }
 
 export function openAppender(point: AppendPoint, maxBytes = maxSegmentBytes): JournalAppender {
   const { directory, ...known } = point;
-  const state: State = { directory, maxBytes, known, before: known, file: null, dirty: false, cutDue: false };
+  const state: State = {
+    directory,
+    maxBytes,
+    known,
+    before: known,
+    file: null,
+    dirty: false,
+    cutDue: false,
+    wanted: 0,
+  };
   let failure: string | null = null;
   const guarded = (act: () => void): void => {
     try {
@@ -110,6 +121,7 @@ export function openAppender(point: AppendPoint, maxBytes = maxSegmentBytes): Jo
     probe() {
       guarded(() => {
         if (state.known.segment !== null) checkUntouched(state.file ?? reopen(state), state.known);
+        if (state.wanted > 0) probeSegment(state);
         probeDirectory(directory);
       });
     },
@@ -123,16 +135,29 @@ export function openAppender(point: AppendPoint, maxBytes = maxSegmentBytes): Jo
 }
 
 function appendLine(state: State, line: NewLine): void {
+  const bytes = Buffer.from(line.text, "utf8");
+  state.wanted = bytes.length;
   const file = fileFor(state, line);
   checkUntouched(file, state.known);
   const { segment, end } = state.known;
-  const bytes = Buffer.from(line.text, "utf8");
   state.dirty = true;
   writeWhole(file, bytes, end);
   fdatasyncSync(file);
   state.before = state.known;
   state.known = { segment, end: end + bytes.length, lastBytes: bytes.length, lastHash: line.hash };
   state.dirty = false;
+  state.wanted = 0;
+}
+
+/** After a line failed: whether one as long could be written now. What is written is cut off again, here or after a crash. */
+function probeSegment(state: State): void {
+  const file = state.file ?? reopen(state);
+  if (file === null) return;
+  state.dirty = true;
+  writeWhole(file, Buffer.alloc(state.wanted), state.known.end);
+  fdatasyncSync(file);
+  reopen(state);
+  state.wanted = 0;
 }
 
 /** Where the next line goes: the last segment, or a new one. */

@@ -1,7 +1,17 @@
 /** The journal and its database: together, after a crash at each step, and when one of the two is not what it was. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { appendFileSync, copyFileSync, cpSync, existsSync, mkdirSync, rmSync, statSync, truncateSync } from "node:fs";
+import {
+  appendFileSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
@@ -297,6 +307,7 @@ describe("a journal that cannot be written", { skip: needs("prlimit") }, () => {
         const during = await store.journalStatus();
         assert.deepEqual([during?.position, during?.bytes], [before?.position, before?.bytes]);
         assert.match(during?.failure ?? "", /EFBIG/);
+        await assert.rejects(store.ping(), /EFBIG/, "there is room for little, and not for what was asked for");
       } finally {
         limitFiles("unlimited");
       }
@@ -308,6 +319,18 @@ describe("a journal that cannot be written", { skip: needs("prlimit") }, () => {
     assert.deepEqual(kinds(home.events), ["based", "failing", "recovered"]);
     assert.equal(replayJournal({ database: backup.database, directory: home.journal }).stopped, null);
     assertSameTables(backup.database, home.path);
+  });
+
+  it("makes a ping fail although nothing is to be written", async () => {
+    await using home = await newHome();
+    await home.run(async (store) => {
+      await store.ping();
+      renameSync(home.journal, `${home.journal}-away`);
+      await assert.rejects(store.ping(), /The journal in .* cannot be written \(ENOENT.*is it still mounted\?/);
+      renameSync(`${home.journal}-away`, home.journal);
+      await store.ping();
+    });
+    assert.deepEqual(kinds(home.events), ["based", "failing", "recovered"]);
   });
 
   it("takes the line away again when it is the database that cannot commit", async () => {
