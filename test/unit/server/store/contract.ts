@@ -1,10 +1,12 @@
 /** What every adapter of the store must do, whatever database is below. */
 import { auditSearchContract } from "./contract/audit-search.ts";
+import { auditedActsContract } from "./contract/audited-acts.ts";
 import { enrollmentContract } from "./contract/enrollments.ts";
 import { inventoryContract } from "./contract/inventory.ts";
 import { issuanceContract } from "./contract/issuance.ts";
 import { lineageContract } from "./contract/lineages.ts";
 import { listContract } from "./contract/lists.ts";
+import { pauseContract } from "./contract/pauses.ts";
 import { recordContract } from "./contract/records.ts";
 import { retentionContract } from "./contract/retention.ts";
 import { revocationContract } from "./contract/revocations.ts";
@@ -18,8 +20,10 @@ export function storeContract(open: OpenStore): void {
   enrollmentContract(open);
   revocationContract(open);
   listContract(open);
+  pauseContract(open);
   recordContract(open);
   auditSearchContract(open);
   retentionContract(open);
+  auditedActsContract(open);
   standingContract(open);
 }
