@@ -135,6 +135,7 @@ export async function recordFounding(store: Store, founding: Founding): Promise<
     at: certificate.issuedAt,
     audit: [
       auditEntry(systemCaller("init"), certificate.issuedAt, "certificate.first-used", certificate.serial, {
+        identity: certificate.identity,
         by: "init",
       }),
     ],

@@ -86,7 +86,8 @@ export async function revokeToken(authority: Authority, caller: Caller, id: stri
   const token = await authority.store.findTokenById(id);
   if (token !== null) await requireTouch(authority, caller, token.identity);
   const at = authority.clock.now();
-  await authority.store.revokeToken(id, at, [auditEntry(caller, at, "token.revoked", id)]);
+  const facts = token === null ? {} : { identity: token.identity };
+  await authority.store.revokeToken(id, at, [auditEntry(caller, at, "token.revoked", id, facts)]);
   authority.events.acted("token.revoked", caller, { token: id });
 }
 

@@ -38,7 +38,10 @@ export function sendProblem(response: Response, error: AppError): void {
   response.end(JSON.stringify(problemDocument(error)));
 }
 
-/** Refused reads are counted; refused acts and leaves are audited too: the first time within an hour, then only counted. */
+/**
+ * Refused acts and leaves, and reads that somebody was not entitled to, are audited: the first time within an hour, then only counted.
+ * A read of what is not there is only counted.
+ */
 async function noteRefusal(authority: Authority, request: Request, error: AppError): Promise<void> {
   const { caller, listener } = contextOf(request);
   const route = `${listener} ${request.method} ${routeOf(request)}`;
@@ -48,7 +51,8 @@ async function noteRefusal(authority: Authority, request: Request, error: AppErr
   authority.events.refused(error.code, caller, route, error.message);
   const isAct = request.method !== "GET" && request.method !== "HEAD";
   const isGateRefusal = contextOf(request).leaf === undefined && (listener === "agents" || listener === "admin");
-  if (!isAct && !isGateRefusal) return;
+  const isDenial = problems[error.code].status === 401 || problems[error.code].status === 403;
+  if (!isAct && !isGateRefusal && !isDenial) return;
   const known = caller.actorKind !== "stranger";
   // A stranger makes as many keys as he likes: a new one is no new sight.
   const target = known || !isFingerprint(caller.target ?? "") ? caller.target : undefined;
@@ -59,6 +63,7 @@ async function noteRefusal(authority: Authority, request: Request, error: AppErr
     code: error.code,
     route,
     reason: error.message,
+    ...(caller.actorKind === "agent" ? { identity: caller.actor } : {}),
   });
   try {
     await authority.store.recordAudit([entry]);
