@@ -6,6 +6,7 @@ import { inventoryContract } from "./contract/inventory.ts";
 import { issuanceContract } from "./contract/issuance.ts";
 import { lineageContract } from "./contract/lineages.ts";
 import { listContract } from "./contract/lists.ts";
+import { operatorContract } from "./contract/operators.ts";
 import { pauseContract } from "./contract/pauses.ts";
 import { recordContract } from "./contract/records.ts";
 import { retentionContract } from "./contract/retention.ts";
@@ -20,6 +21,7 @@ export function storeContract(open: OpenStore): void {
   enrollmentContract(open);
   revocationContract(open);
   listContract(open);
+  operatorContract(open);
   pauseContract(open);
   recordContract(open);
   auditSearchContract(open);
