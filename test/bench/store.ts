@@ -2,9 +2,11 @@
  * What the store can do on this disk: durable issuances a second, one at a time and grouped, what a presented leaf costs to find, and
  * how fast the audit log verifies. `bin/node test/bench/store.ts [--json] [--seconds N]`.
  */
-import { statSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { verifyAuditChain } from "../../server/audit-chain.ts";
 import type { NewCertificate } from "../../server/store/certificates.ts";
+import { replayJournal } from "../../server/store/sqlite/replay.ts";
 import { openSqliteStore } from "../../server/store/sqlite/store.ts";
 import type { Store } from "../../server/store/store.ts";
 import * as f from "../unit/server/store/fixture.ts";
@@ -18,6 +20,8 @@ export interface StoreFigures {
   readonly auditRows: number;
   readonly auditRowsPerSecond: number;
   readonly walMegabytes: number;
+  /** With a journal. */
+  readonly journal: { readonly megabytes: number; readonly commandsReplayedPerSecond: number } | null;
 }
 
 export interface IssuanceFigures {
@@ -32,12 +36,28 @@ export interface IssuanceFigures {
 /** Auditors read the log in pages of this many rows. */
 const auditPage = 10_000;
 
-export async function benchStore(seconds: number): Promise<StoreFigures> {
+/** `journals`: where to put the directory of a journal, null for none. */
+export async function benchStore(seconds: number, journals: string | null = null): Promise<StoreFigures> {
   await using home = await f.scratch();
+  const journal = journals === null ? null : mkdtempSync(join(journals, "newleaf-journal-"));
+  const copy = join(home.directory, "copy.db");
+  await (await openSqliteStore({ path: home.path, create: true, journal }))[Symbol.asyncDispose]();
+  copyFileSync(home.path, copy);
+  const figures = await benchWrites(home.path, journal, seconds);
+  if (journal === null) return { ...figures, journal: null };
+  const began = performance.now();
+  const { commands, stopped } = replayJournal({ database: copy, directory: journal });
+  if (stopped !== null) throw new Error(stopped);
+  const commandsReplayedPerSecond = (commands * 1000) / (performance.now() - began);
+  rmSync(journal, { recursive: true });
+  return { ...figures, journal: { megabytes: figures.journalBytes / 1e6, commandsReplayedPerSecond } };
+}
+
+async function benchWrites(path: string, journal: string | null, seconds: number) {
   const commits = { count: 0, commands: 0 };
   await using store = await openSqliteStore({
-    path: home.path,
-    create: true,
+    path,
+    journal,
     onCommit: ({ commands }) => {
       commits.count += 1;
       commits.commands += commands;
@@ -60,7 +80,8 @@ export async function benchStore(seconds: number): Promise<StoreFigures> {
     grouped,
     findPresentedMicroseconds: await timeFinding(store, fleet),
     ...(await timeVerification(store)),
-    walMegabytes: statSync(`${home.path}-wal`).size / 1e6,
+    walMegabytes: statSync(`${path}-wal`).size / 1e6,
+    journalBytes: (await store.journalStatus())?.bytes ?? 0,
   };
 }
 
@@ -117,7 +138,11 @@ async function timeVerification(store: Store): Promise<{ auditRows: number; audi
 
 if (import.meta.main) {
   const at = process.argv.indexOf("--seconds");
-  const figures = await benchStore(at === -1 ? 5 : Number(process.argv[at + 1]));
+  const journals = process.argv.indexOf("--journal");
+  const figures = await benchStore(
+    at === -1 ? 5 : Number(process.argv[at + 1]),
+    journals === -1 ? null : (process.argv[journals + 1] ?? null),
+  );
   if (process.argv.includes("--json")) console.log(JSON.stringify(figures));
   else {
     const row = (name: string, it: IssuanceFigures) => ({
@@ -136,5 +161,10 @@ if (import.meta.main) {
     console.log(`findPresented ${figures.findPresentedMicroseconds.toFixed(1)} µs`);
     console.log(`audit verification ${Math.round(figures.auditRowsPerSecond)} rows/s over ${figures.auditRows} rows`);
     console.log(`write-ahead log ${figures.walMegabytes.toFixed(1)} MB`);
+    if (figures.journal !== null) {
+      const { megabytes, commandsReplayedPerSecond } = figures.journal;
+      const rate = Math.round(commandsReplayedPerSecond);
+      console.log(`journal ${megabytes.toFixed(1)} MB, carried out again at ${rate} writes/s`);
+    }
   }
 }
