@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { problems } from "@newleaf/shared/problems";
 import type { Authority } from "../../server/authority/authority.ts";
+import { acts } from "../../server/authority/permissions.ts";
 import { adminApp } from "../../server/http/admin/router.ts";
 import { agentsApp } from "../../server/http/agents.ts";
 import { enrollmentApp } from "../../server/http/enrollment.ts";
@@ -51,6 +52,15 @@ test("docs/api.md names no problem code that does not exist", () => {
     [...named].filter((code) => !Object.hasOwn(problems, code) && !windowReasons.has(code)),
     [],
   );
+});
+
+test("docs/operators.md says of each act which role it needs, as the matrix does", () => {
+  const guide = readFileSync(join(root, "docs", "operators.md"), "utf8");
+  const rows = [...guide.matchAll(/^\| `(viewer|approver|operator|admin)` \| (.+) \|$/gm)];
+  const documented = rows.flatMap(([, role, cell]) =>
+    [...(cell ?? "").matchAll(/`([a-z]+\.[a-z]+)`/g)].map(([, act]) => [act, role]),
+  );
+  assert.deepEqual(documented.toSorted(), Object.entries(acts).toSorted());
 });
 
 test("every relative link of the documents leads to a file", () => {
