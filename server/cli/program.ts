@@ -9,8 +9,10 @@ import { addAuditCommands } from "./audit.ts";
 import { addBackupCommands } from "./backup.ts";
 import { Unconfirmed } from "./await-confirmation.ts";
 import { addCertCommands } from "./cert.ts";
+import { addCompletionCommand } from "./completion.ts";
 import type { DemoOptions } from "./demo/demo.ts";
 import { DemoFailure } from "./demo/failure.ts";
+import type { DoctorOptions } from "./doctor/doctor.ts";
 import { addIdentityCommands } from "./identity.ts";
 import type { InitOptions } from "./init.ts";
 import { addInventoryCommands } from "./inventory.ts";
@@ -52,6 +54,7 @@ export function buildProgram(terminal: Terminal): Command {
   addServe(program, terminal);
   addDemo(program, terminal);
   addStatusCommand(program, terminal);
+  addDoctor(program, terminal);
   addIdentityCommands(program, terminal);
   addInventoryCommands(program, terminal);
   addTokenCommands(program, terminal);
@@ -64,6 +67,7 @@ export function buildProgram(terminal: Terminal): Command {
   addIssuerCommands(program, terminal);
   addAuditCommands(program, terminal);
   addBackupCommands(program, terminal);
+  addCompletionCommand(program, terminal);
   return program;
 }
 
@@ -106,6 +110,34 @@ function addServe(program: Command, terminal: Terminal): void {
     .action(async (options: ServeOptions) => {
       const { serve } = await import("./serve.ts");
       await serve(terminal, options);
+    });
+}
+
+function addDoctor(program: Command, terminal: Terminal): void {
+  program
+    .command("doctor")
+    .summary("check the service itself: permissions, keys, CRLs, journal, backups, disk, clock, listeners")
+    .description(
+      "Looks at the service from its own host, running or stopped, and grades what it finds: ok, warning, failure, each with why it matters and what to do. Changes nothing.",
+    )
+    .option("--data <dir>", "data directory (default: NEWLEAF_DATA, ./newleaf-data, /var/lib/newleaf)")
+    .option("--strict", "exit code 1 also when something warns")
+    .option("--json", "print findings as JSON")
+    .addHelpText(
+      "after",
+      `
+Exit code 1 when a check fails. To be told every morning, let cron or a systemd timer run it with --strict.
+Run it as the owner of the data directory. For the fleet, see: newleaf status
+
+Examples:
+  newleaf doctor
+  newleaf doctor --data /var/lib/newleaf --strict
+  newleaf doctor --json | jq -r '.findings[] | select(.grade == "failure") | .fix'
+`,
+    )
+    .action(async (options: DoctorOptions) => {
+      const { doctor } = await import("./doctor/doctor.ts");
+      await doctor(terminal, options);
     });
 }
 
