@@ -41,7 +41,7 @@ test(
       { metrics: `127.0.0.1:${metricsPort}` },
     );
     await using app = await host.open();
-    await using _running = runInBackground(app);
+    await using running = runInBackground(app);
     const opsPort = Number(new URL(service.urls.ops).port);
     const prometheus = await startPrometheus(join(service.dir, "prometheus"), opsPort, metricsPort);
     try {
@@ -80,6 +80,7 @@ test(
         loaded.filter(({ health }) => health === "err"),
         [],
       );
+      await running[Symbol.asyncDispose]();
     } finally {
       await prometheus.stop();
       await nginx.stop();

@@ -101,16 +101,16 @@ describe("an operator's evening", { skip: needs("nginx", "openssl"), timeout: 60
       hosts.set(number, eveningHost(service, join(dir, id(number)), id(number), files));
       await host(number).enrollWith(token);
     }
-    const waiting = [11, 12, 13, 14, 15, 16].map(async (number) => {
-      hosts.set(number, eveningHost(service, join(dir, id(number)), id(number)));
-      return host(number).agent("enroll", "--wait-for-approval");
-    });
-    const fingerprintOf = async (number: number): Promise<string> =>
-      /sha256:[0-9a-f]{64}/.exec(await must(host(number).agent("key")))?.[0] ?? "";
+    const numbers = [11, 12, 13, 14, 15, 16];
+    for (const number of numbers) hosts.set(number, eveningHost(service, join(dir, id(number)), id(number)));
+    // Read from the hosts, out of band: what an operator compares before saying yes.
+    const fingerprints = new Map<number, string | undefined>();
+    for (const number of numbers)
+      fingerprints.set(number, /sha256:[0-9a-f]{64}/.exec(await must(host(number).agent("key")))?.[0]);
+    const waiting = numbers.map((number) => host(number).agent("enroll", "--wait-for-approval"));
     const requests = await untilListed<{ id: string; fingerprint: string }>(6);
-    for (const number of [11, 12, 13, 14, 15, 16]) {
-      const fingerprint = await fingerprintOf(number);
-      const request = requests.find((one) => one.fingerprint === fingerprint);
+    for (const number of numbers) {
+      const request = requests.find((one) => one.fingerprint === fingerprints.get(number));
       assert.ok(request, `no request has the key of host ${number}`);
       if (number === 16) await service.run("approvals", "deny", request.id, "--yes");
       else await service.run("approvals", "approve", request.id, id(number), "--yes");
@@ -238,8 +238,8 @@ describe("an operator's evening", { skip: needs("nginx", "openssl"), timeout: 60
 
   it("restores elsewhere: nothing is un-revoked, no serial comes twice, the CRL number is higher", async () => {
     await service.run("backup", "create");
-    const [newest] = await service.json<{ directory: string }[]>("backup", "list");
-    backup = newest?.directory ?? "";
+    const [newest] = await service.json<{ path: string }[]>("backup", "list");
+    backup = newest?.path ?? "";
     await must(runProgram("newleaf", ["backup", "verify", backup, "--keys", join(dataDir, "issuers")]));
 
     // Life goes on after it: another leaf, another revocation, one more renewal.

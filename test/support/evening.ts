@@ -1,6 +1,6 @@
 /** A new operator's evening: the programs as they are installed, one service, and hosts with an agent each, all as processes. */
 import { spawn } from "node:child_process";
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { serve, type ServiceProcess } from "./service-process.ts";
@@ -115,6 +115,7 @@ export function eveningHost(
     },
     copyTo(to) {
       cpSync(dir, to, { recursive: true, verbatimSymlinks: true });
+      chmodSync(join(to, "state"), 0o700);
       const copy = eveningHost(service, to, id, certificate);
       copy.speakTo(service);
       return copy;
