@@ -52,6 +52,8 @@ export function judgeJournal(meeting: Meeting): Verdict {
   }
   const isNext = link.n === row.n + 1;
   if ((isNext ? link.previous : link.hash) !== row.hash) throw diverged(meeting.directory, row);
+  // It may have been answered for: by the service that this database was restored from, after its journal was carried out.
+  if (row.lapsed && isNext && line.base === undefined) throw setBack(meeting.directory, row, link);
   if (row.lapsed) return { act: "base", after: link, reason: "the service ran without the journal for a time" };
   if (isNext && line.base === undefined) return { act: "redo", tail };
   if (line.audit.seq !== meeting.audit.seq || line.audit.hash !== meeting.audit.hash) {
@@ -83,7 +85,7 @@ function setBack(directory: string, row: StoredPosition, link: JournalPosition):
   return new AppError(
     "conflict",
     `The journal in ${directory} has line ${link.n}, and the database stands at line ${row.n}: it is an older copy. Started like this it would forget ` +
-      `${link.n - row.n} commits: revocations, spent tokens, serials. Do not start it: ${restoreIt}.`,
+      `what came after: revocations, spent tokens, serials. Do not start it: ${restoreIt}.`,
   );
 }
 

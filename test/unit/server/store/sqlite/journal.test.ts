@@ -213,6 +213,19 @@ describe("a journal that does not fit its database", () => {
     await home.run((store) => note(store, "and on"));
   });
 
+  it("is refused when it has a line more than a database that went on without it", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()));
+    const restored = home.keep("restored");
+    await home.run((store) => note(store, "by the old service, after the restore had read the journal"));
+    copyFileSync(restored.database, home.path);
+    await home.run((store) => note(store, "restored"), false);
+    await assert.rejects(
+      home.run(async () => {}),
+      { code: "conflict", message: /has line 3, and the database stands at line 2/ },
+    );
+  });
+
   it("begins anew when somebody wrote into the database by hand", async () => {
     await using home = await newHome();
     await home.run((store) => store.found(f.foundation()));
