@@ -6,7 +6,7 @@
  *
  * Pure: times are milliseconds of a clock that only rises, chance is a parameter.
  */
-import { drainMeter } from "./drain-meter.ts";
+import { drainMeter, type DrainMeter } from "./drain-meter.ts";
 import { expectedReturns } from "./expected-returns.ts";
 
 export interface Applicant {
@@ -74,26 +74,13 @@ export function admissionQueue<Ticket extends Applicant>(
   limits: AdmissionLimits,
   random: () => number,
 ): AdmissionQueue<Ticket> {
-  /** The most urgent first. Sorted by insertion: it is short, and both ends are taken from. */
-  const line: Waiting<Ticket>[] = [];
-  const ofOne = new Map<string, number>();
   const meter = drainMeter();
+  const line = waitingLine<Ticket>(meter);
   const expected = expectedReturns();
   let inWork = 0;
 
-  const take = (index: number, now: number): Ticket | null => {
-    const [entry] = line.splice(index, 1);
-    if (entry === undefined) return null;
-    const { who } = entry.ticket;
-    const others = (ofOne.get(who) ?? 1) - 1;
-    if (others === 0) ofOne.delete(who);
-    else ofOne.set(who, others);
-    if (line.length === 0) meter.idle(now);
-    return entry.ticket;
-  };
-
   const dismiss = (ticket: Ticket, because: TurnedAwayBecause, now: number): Dismissal<Ticket> => {
-    const ahead = inWork + positionOf(line, ticket, now) + expected.aheadOf(ticket, now);
+    const ahead = inWork + line.aheadOf(ticket, now) + expected.aheadOf(ticket, now);
     const wait = (ahead / meter.rate(now)) * 1000;
     const spread = wait * (1 + random() * jitterShare) + random() * jitterMs;
     // Half of what it has left, at most: a wrong guess must leave time to ask again.
@@ -103,49 +90,65 @@ export function admissionQueue<Ticket extends Applicant>(
     return { ticket, because, retryAfterSeconds };
   };
 
-  const insert = (ticket: Ticket, now: number): void => {
-    if (line.length === 0) meter.busy(now);
-    line.splice(positionOf(line, ticket, now), 0, { ticket, deadline: now + ticket.left, since: now });
-    ofOne.set(ticket.who, (ofOne.get(ticket.who) ?? 0) + 1);
-  };
-
   return {
     enter(ticket, now) {
-      if ((ofOne.get(ticket.who) ?? 0) >= maxWaitingOfOne)
+      if (line.countOf(ticket.who) >= maxWaitingOfOne)
         return { begins: false, dismissed: { ticket, because: "twice", retryAfterSeconds: 1 } };
       expected.drop(ticket);
       if (inWork < limits.maxInWork) {
         inWork += 1;
         return { begins: true, dismissed: null };
       }
-      insert(ticket, now);
-      if (line.length <= limits.maxWaiting) return { begins: false, dismissed: null };
-      const least = take(line.length - 1, now);
+      line.insert(ticket, now);
+      if (line.size() <= limits.maxWaiting) return { begins: false, dismissed: null };
+      const least = line.take(line.size() - 1, now);
       return { begins: false, dismissed: least === null ? null : dismiss(least, "full", now) };
     },
     finish(now) {
       meter.finished(now);
-      const next = take(0, now);
+      const next = line.take(0, now);
       if (next === null) inWork -= 1;
       return next;
     },
-    leave(ticket, now) {
-      const index = line.findIndex((entry) => entry.ticket === ticket);
-      return index >= 0 && take(index, now) !== null;
-    },
+    leave: (ticket, now) => line.take(line.indexOf(ticket), now) !== null,
     overdue(now) {
-      const late = line.filter((entry) => now - entry.since >= limits.maxWait).map(({ ticket }) => ticket);
-      return late.map((ticket) => {
-        take(
-          line.findIndex((entry) => entry.ticket === ticket),
-          now,
-        );
-        return dismiss(ticket, "too-long", now);
-      });
+      const late = line.since(now - limits.maxWait);
+      for (const ticket of late) line.take(line.indexOf(ticket), now);
+      return late.map((ticket) => dismiss(ticket, "too-long", now));
     },
-    waiting: () => line.length,
+    waiting: line.size,
     inWork: () => inWork,
     drainRate: (now) => meter.rate(now),
+  };
+}
+
+/** Those who wait, the most urgent first. Sorted by insertion: it is short, and both ends are taken from. */
+function waitingLine<Ticket extends Applicant>(meter: DrainMeter) {
+  const line: Waiting<Ticket>[] = [];
+  const ofOne = new Map<string, number>();
+  const aheadOf = (ticket: Applicant, now: number): number => positionOf(line, ticket, now);
+  return {
+    size: (): number => line.length,
+    countOf: (who: string): number => ofOne.get(who) ?? 0,
+    indexOf: (ticket: Ticket): number => line.findIndex((entry) => entry.ticket === ticket),
+    since: (then: number): Ticket[] => line.filter(({ since }) => since <= then).map(({ ticket }) => ticket),
+    aheadOf,
+    insert(ticket: Ticket, now: number): void {
+      if (line.length === 0) meter.busy(now);
+      line.splice(aheadOf(ticket, now), 0, { ticket, deadline: now + ticket.left, since: now });
+      ofOne.set(ticket.who, (ofOne.get(ticket.who) ?? 0) + 1);
+    },
+    /** Null when there is nobody at this index. */
+    take(index: number, now: number): Ticket | null {
+      const [entry] = index < 0 ? [] : line.splice(index, 1);
+      if (entry === undefined) return null;
+      const { who } = entry.ticket;
+      const others = (ofOne.get(who) ?? 1) - 1;
+      if (others === 0) ofOne.delete(who);
+      else ofOne.set(who, others);
+      if (line.length === 0) meter.idle(now);
+      return entry.ticket;
+    },
   };
 }
 

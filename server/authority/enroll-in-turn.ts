@@ -39,10 +39,9 @@ async function attemptOf(
   const grant = await store.findOpenGrant(known.identity, now);
   const last = await store.findLast(known.identity);
   const waiting = await store.findRequestByKey(body.key, now);
-  const basis = [
-    ...[known.approved, known.armed, known.blockedAt, identity?.state, identity?.revision],
-    ...[locked?.id, grant?.id, last?.serial, last?.state, (last?.notAfter ?? 0) > now, waiting?.id, waiting?.state],
-  ];
+  const entry = [known.approved, known.armed, known.blockedAt, identity?.state, identity?.revision];
+  const standing = [locked?.id, grant?.id, last?.serial, last?.state, (last?.notAfter ?? 0) > now];
+  const basis = [...entry, ...standing, waiting?.id, waiting?.state];
   const asked = createHash("sha256").update(`${body.hash} ${token ?? ""}`);
   return {
     identity: known.identity,

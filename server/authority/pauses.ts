@@ -105,7 +105,12 @@ async function noteRefusal(authority: Authority, caller: Caller, attempt: Attemp
   const at = authority.clock.now();
   const { identity, serial, key, basis } = attempt;
   const pause: PauseRow = {
-    ...{ subject, identity, serial, key, basis, refusals },
+    subject,
+    identity,
+    serial,
+    key,
+    basis,
+    refusals,
     code: refusal.code,
     reason: refusal.message,
     since: at,

@@ -25,7 +25,7 @@ test("an agent that is sent away comes back no sooner than it was told, and rene
 
 test("an agent whose leaf is near its end comes back sooner than a service with a long line would have it", async () => {
   await tell({ env: { NEWLEAF_PROFILES_GATEWAY_VALIDITY: "15s" } }, async ({ service, agent, pass }) => {
-    using _line = busyLine(service.server.authority.herd.renewals, renewalLimits.maxWaiting);
+    using line = busyLine(service.server.authority.herd.renewals, renewalLimits.maxWaiting);
     await pass(true);
     const { ask } = agent.journal.state.retries;
     assert.equal(ask.error?.code, "rate-limited");
@@ -34,5 +34,6 @@ test("an agent whose leaf is near its end comes back sooner than a service with 
     assert.ok(left > 0 && left < 15_000);
     assert.ok(ask.notBefore - at <= left / 2 + 1, `${ask.notBefore - at} ms of ${left} ms`);
     assert.ok(ask.notBefore - at < askedMs);
+    line.end();
   });
 });

@@ -69,7 +69,7 @@ describe("a service with more to do than it can", () => {
 
   it("takes whoever has gone out of the line", async () => {
     const host = await settled(service, "impatient");
-    using _line = busyLine(service.server.authority.herd.renewals, 0);
+    using line = busyLine(service.server.authority.herd.renewals, 0);
     const { answer, hangUp } = ask(host, "/v1/renewals", { csr: csrFor(await newKey()) });
     const waiting = () => service.server.authority.herd.renewals.waiting();
     await until("it waits", () => waiting() === 1);
@@ -77,6 +77,7 @@ describe("a service with more to do than it can", () => {
     await assert.rejects(answer);
     await until("it is gone", () => waiting() === 0);
     assert.equal(await metric('newleaf_admission_turned_away_total{reason="gone"}'), 1);
+    line.end();
   });
 
   it("sends the least urgent away, at once and without a connection, saying when to come back; nothing is audited", async () => {
@@ -87,12 +88,9 @@ describe("a service with more to do than it can", () => {
     assert.deepEqual([status, body.code, headers["content-type"]], [429, "rate-limited", "application/problem+json"]);
     assert.match(body.detail ?? "", /urgent/);
     assert.equal(headers["retry-after"], String(body.retryAfterSeconds));
-    assert.equal(headers.connection, "close");
+    assert.equal(headers["connection"], "close");
     // A thousand and 32 at a hundred a second, until something was measured.
-    assert.ok(
-      Number(headers["retry-after"]) >= 10 && Number(headers["retry-after"]) < 20,
-      String(headers["retry-after"]),
-    );
+    assert.ok(Number(headers["retry-after"]) >= 10 && Number(headers["retry-after"]) < 20, headers["retry-after"]);
     assert.equal(await metric('newleaf_admission_turned_away_total{reason="full"}'), 1);
     assert.equal((await ask(host, "/v1/renewal-window").answer).status, 200, "other requests are no issuing");
     line.end();
@@ -101,10 +99,11 @@ describe("a service with more to do than it can", () => {
   });
 
   it("operators do not wait", async () => {
-    using _line = busyLine(service.server.authority.herd.renewals, renewalLimits.maxWaiting);
+    using line = busyLine(service.server.authority.herd.renewals, renewalLimits.maxWaiting);
     const operator = readOperator();
     const { status } = await ask(operator, "/v1/renewals", { csr: csrFor(await newKey()) }).answer;
     assert.equal(status, 201);
+    line.end();
   });
 
   it("holds four polls of one identity and no more; another identity finds its place", async () => {
