@@ -2,8 +2,8 @@
  * The composition root: everything the service is made of, started in order and stopped in reverse. Tests call the same
  * function with port 0.
  */
-import { randomBytes } from "node:crypto";
-import { rm } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { systemClock, type Clock } from "@newleaf/shared/clock";
 import { writeFileDurably } from "@newleaf/shared/durable-file";
@@ -29,7 +29,7 @@ import {
   type ServiceCertificate,
 } from "./authority/service-certificate.ts";
 import { createSightings } from "./authority/sightings.ts";
-import type { ServerConfig } from "./config.ts";
+import { configFile, type ServerConfig } from "./config.ts";
 import type { Address } from "./config-tree.ts";
 import { openBackups } from "./backup/desk.ts";
 import type { Issuer } from "./ca/issuer.ts";
@@ -263,9 +263,12 @@ async function announce(
     Object.entries(addresses).map(([name, address]) => [name, address === null ? null : spell(address)]),
   );
   const file = join(config.dataDir, "run.json");
-  await writeFileDurably(file, `${JSON.stringify({ pid: process.pid, listeners: spelled }, null, 2)}\n`, {
-    mode: 0o600,
-  });
+  // Version and configuration let `newleaf doctor` tell whether what runs is what is on disk.
+  const configuration = createHash("sha256")
+    .update(await readFile(join(config.dataDir, configFile)))
+    .digest("hex");
+  const run = { pid: process.pid, listeners: spelled, version, configuration };
+  await writeFileDurably(file, `${JSON.stringify(run, null, 2)}\n`, { mode: 0o600 });
   stack.defer(() => rm(file, { force: true }));
   for (const name of ["admin", "ops"] as const) {
     const address = addresses[name];
