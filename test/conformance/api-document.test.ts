@@ -34,8 +34,20 @@ test("every shell line of docs/api.md does what it says", { skip: needs("bash", 
     throw new Error(`${error.stdout ?? ""}\n${error.stderr ?? ""}`, { cause: error });
   });
 
-  const [, , enrolled = "", polled = "", renewed = "", window = "", , changes = "", published = "", , revoked = ""] =
-    stdout.split(/^== \d+\n/m);
+  const [
+    ,
+    ,
+    enrolled = "",
+    polled = "",
+    renewed = "",
+    window = "",
+    ,
+    changes = "",
+    published = "",
+    lists = "",
+    ,
+    revoked = "",
+  ] = stdout.split(/^== \d+\n/m);
   assert.match(enrolled, /subject=.*CN = gateway-1/);
   assert.match(polled, /202$/m);
   assert.match(renewed, /^200\nnext\.pem: OK$/m);
@@ -43,6 +55,10 @@ test("every shell line of docs/api.md does what it says", { skip: needs("bash", 
   assert.match(changes, /204$/m);
   assert.match(published, /304$/m);
   assert.match(published, /^nextUpdate=/m);
+  const tokens = [...lists.matchAll(/"token":"([^"]+)"/g)].map(([, token]) => token);
+  assert.deepEqual([tokens.length, new Set(tokens).size], [2, 1], "the same token, twice");
+  assert.match(lists, /^serial,identity,profile,/m);
+  assert.match(lists, /"openapi":"3\.1\.0"/);
   assert.match(revoked, /"code":"certificate-revoked"/);
   assert.match(revoked, /Key Compromise/);
 });
