@@ -53,7 +53,7 @@ function fieldLine(name: string, from: string | null, to: string | null): string
 }
 
 function pair(key: string, value: unknown): string | null {
-  return value === undefined ? null : `${key}=${String(value)}`;
+  return typeof value === "string" ? `${key}=${value}` : null;
 }
 
 function scalar(value: unknown): string | null {

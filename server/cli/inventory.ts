@@ -4,7 +4,7 @@ import { text as readAll } from "node:stream/consumers";
 import { AppError } from "@newleaf/shared/problems";
 import type { Command } from "commander";
 import { commandGroup, harmfulCommand, readingCommand, withClient } from "./admin-command.ts";
-import type { IdentityAnswer, InventoryPlanAnswer } from "./answers.ts";
+import type { IdentityAnswer, InventoryChangeAnswer, InventoryPlanAnswer } from "./answers.ts";
 import { type InventoryFileEntry, parseInventory, writeInventory } from "./inventory-file.ts";
 import { planText } from "./inventory-plan-text.ts";
 import { asJson } from "./output.ts";
@@ -23,6 +23,11 @@ const maxNamed = 20;
 
 export function addInventoryCommands(program: Command, terminal: Terminal): void {
   const group = commandGroup(program, "inventory", "the whole inventory as a file");
+  addApply(group, terminal);
+  addExport(group, terminal);
+}
+
+function addApply(group: Command, terminal: Terminal): void {
   harmfulCommand(group, {
     usage: "apply",
     summary: "make the inventory what a file says",
@@ -52,18 +57,8 @@ export function addInventoryCommands(program: Command, terminal: Terminal): void
           return;
         }
         const removed = plan.changes.filter((change) => change.kind === "remove");
-        const holding = removed.filter((change) => change.liveLeaves > 0);
-        const live = holding.reduce((sum, change) => sum + change.liveLeaves, 0);
-        if (live > 0 && options.revokeLive !== true) {
-          const more = holding.length > maxNamed ? ` and ${holding.length - maxNamed} more` : "";
-          throw new AppError(
-            "conflict",
-            `Nothing was changed: removing would revoke usable certificates of ${holding
-              .slice(0, maxNamed)
-              .map(({ id }) => id)
-              .join(", ")}${more}. List them in the file, or say --revoke-live`,
-          );
-        }
+        refuseUnsaid(removed, options);
+        const live = removed.reduce((sum, change) => sum + change.liveLeaves, 0);
         if (
           removed.length > 0 &&
           !(await confirm(
@@ -81,6 +76,9 @@ export function addInventoryCommands(program: Command, terminal: Terminal): void
         terminal.out(json ? asJson(applied) : "Applied.\n");
       }),
     );
+}
+
+function addExport(group: Command, terminal: Terminal): void {
   readingCommand(group, {
     usage: "export",
     summary: "the inventory, without the operators, as a file that apply reads",
@@ -92,6 +90,18 @@ export function addInventoryCommands(program: Command, terminal: Terminal): void
       const items = all.filter((item) => item.profile !== "operator");
       terminal.out(json ? asJson(items) : writeInventory(items));
     }),
+  );
+}
+
+/** @throws AppError conflict naming what would be revoked without --revoke-live */
+function refuseUnsaid(removed: readonly InventoryChangeAnswer[], options: ApplyOptions): void {
+  const holding = removed.filter((change) => change.liveLeaves > 0);
+  if (holding.length === 0 || options.revokeLive === true) return;
+  const named = holding.slice(0, maxNamed).map(({ id }) => id);
+  const more = holding.length > maxNamed ? ` and ${holding.length - maxNamed} more` : "";
+  throw new AppError(
+    "conflict",
+    `Nothing was changed: removing would revoke usable certificates of ${named.join(", ")}${more}. List them in the file, or say --revoke-live`,
   );
 }
 

@@ -9,7 +9,9 @@ const oldBackup = 7 * day;
 const littleRoom = { share: 0.1, octets: 1e9 };
 const noRoom = { share: 0.02, octets: 200e6 };
 
-export function journal({ journal: found, database, backups, disks: volumes }: Facts): readonly Finding[] {
+export function journal(facts: Facts): readonly Finding[] | null {
+  const { journal: found, database, backups, disks: volumes, configuration } = facts;
+  if (configuration.config === null) return null;
   if (found === null) {
     return [
       failure(
