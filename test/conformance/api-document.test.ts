@@ -34,25 +34,17 @@ test("every shell line of docs/api.md does what it says", { skip: needs("bash", 
     throw new Error(`${error.stdout ?? ""}\n${error.stderr ?? ""}`, { cause: error });
   });
 
-  const [
-    ,
-    ,
-    enrolled = "",
-    polled = "",
-    renewed = "",
-    window = "",
-    ,
-    changes = "",
-    published = "",
-    lists = "",
-    ,
-    revoked = "",
-  ] = stdout.split(/^== \d+\n/m);
-  assert.match(enrolled, /subject=.*CN = gateway-1/);
-  assert.match(polled, /202$/m);
-  assert.match(renewed, /^200\nnext\.pem: OK$/m);
-  assert.match(window, /"reason":"schedule"/);
-  assert.match(changes, /204$/m);
+  const outputs = stdout.split(/^== \d+\n/m).slice(1);
+  /** Of the block that has this in it. */
+  const outputOf = (part: string): string => outputs[blocks.findIndex((lines) => lines.includes(part))] ?? "";
+  const published = outputOf('/roots.pem" |');
+  const lists = outputOf("Idempotency-Key");
+  const revoked = outputOf("/v1/revocations");
+  assert.match(outputOf("gateway.pem -noout -subject"), /subject=.*CN = gateway-1/);
+  assert.match(outputOf("/v1/approvals/$ID/decision"), /202$/m);
+  assert.match(outputOf("/v1/renewals"), /^200\nnext\.pem: OK$/m);
+  assert.match(outputOf("/v1/renewal-window"), /"reason":"schedule"/);
+  assert.match(outputOf("/v1/changes"), /204$/m);
   assert.match(published, /304$/m);
   assert.match(published, /^nextUpdate=/m);
   const tokens = [...lists.matchAll(/"token":"([^"]+)"/g)].map(([, token]) => token);
