@@ -29,14 +29,19 @@ export interface Fleet {
   readonly tls: SecureContextSettings;
 }
 
-const batch = 500;
+const defaultBatch = 500;
 const caller = systemCaller("bench");
 const anyPorts = Object.fromEntries(
   ["AGENTS", "ENROLLMENT", "ADMIN", "PUBLIC", "OPS"].map((name) => [`NEWLEAF_LISTEN_${name}`, "127.0.0.1:0"]),
 );
 
-/** Through the service's own code: inventory, issuance and first use are the rows a real fleet would have left. */
-export async function makeFleet(dir: string, size: number): Promise<Fleet> {
+/** `beforeBatch` may move the clock. Through the service's own code: inventory, issuance and first use are the rows a real fleet would have left. */
+export async function makeFleet(
+  dir: string,
+  size: number,
+  options: { readonly batch?: number; readonly beforeBatch?: (first: number) => void } = {},
+): Promise<Fleet> {
+  const batch = options.batch ?? defaultBatch;
   const dataDir = join(dir, "data");
   await initDataDir(dataDir, dir);
   const config = loadConfig({ dataDir, env: anyPorts });
@@ -48,6 +53,7 @@ export async function makeFleet(dir: string, size: number): Promise<Fleet> {
   await writeFile(chainFile, chainOf(authority.issuers, certificate.row.issuerId)[0] ?? "");
   await using file = await open(tuplesFile, "wx", 0o600);
   for (let first = 0; first < size; first += batch) {
+    options.beforeBatch?.(first);
     const entries = Array.from({ length: Math.min(batch, size - first) }, (_, index) => entryOf(first + index));
     await addAll(authority, entries);
     const tuples = await Promise.all(entries.map((entry) => enrolled(authority, entry)));

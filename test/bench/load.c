@@ -46,7 +46,7 @@ struct connection {
   SSL *ssl;
 };
 
-enum mode { PING, FRESH, KEPT };
+enum mode { PING, FRESH, KEPT, HERD };
 
 static enum mode mode;
 static int port, concurrency;
@@ -143,6 +143,9 @@ static int open_connection(struct connection *connection, const struct tuple *tu
   if (connection->fd < 0 || connection->ssl == NULL) die("socket");
   int one = 1;
   setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  struct timeval patience = {.tv_sec = 20}; /* As the agent's (service-client.ts). */
+  setsockopt(connection->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  setsockopt(connection->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   if (connect(connection->fd, (struct sockaddr *)&address, sizeof address) != 0) return 0;
   SSL_set_fd(connection->ssl, connection->fd);
   if (SSL_use_certificate(connection->ssl, tuple->leaf) != 1 || SSL_use_PrivateKey(connection->ssl, tuple->key) != 1) return 0;
@@ -259,6 +262,79 @@ static void run_kept(double *seconds, double *cpu) {
   }
 }
 
+/* What the agent makes of Retry-After and of no answer (agent-client/decide/backoff.ts, kind `ask`): seconds. */
+static double pause_of(int status, const char *answer, int failures_in_a_row, unsigned *seed) {
+  double chance = (double)rand_r(seed) / RAND_MAX, ceiling = 30.0 * (double)(1L << (failures_in_a_row > 7 ? 7 : failures_in_a_row - 1));
+  const char *field = status == 429 ? strcasestr(answer, "\r\nretry-after:") : NULL;
+  double asked = field == NULL ? 0 : atof(field + 14), spread = asked * 0.2 < ceiling ? asked * 0.2 : ceiling;
+  double pause = asked + chance * spread;
+  if (pause < chance * ceiling) pause = chance * ceiling;
+  return pause < ceiling * 0.02 ? ceiling * 0.02 : pause;
+}
+
+struct host {
+  double first, served, last;
+  int attempts, unanswered;
+};
+
+static struct host *hosts;
+static double herd_began;
+
+static void *be_host(void *number) {
+  long job = (long)number;
+  struct host *host = &hosts[job];
+  unsigned seed = (unsigned)job * 2654435761u + 1;
+  char *request = malloc(MAX_ANSWER), *answer = malloc(MAX_ANSWER);
+  double wait = (double)rand_r(&seed) / RAND_MAX * concurrency;
+  for (int failures_in_a_row = 1;; failures_in_a_row++) {
+    usleep((useconds_t)(wait * 1e6));
+    double began = now();
+    if (host->attempts++ == 0) host->first = began - herd_began;
+    struct connection connection;
+    int status = 0;
+    if (open_connection(&connection, &tuples[job]))
+      status = exchange(connection.ssl, request, write_post(request, &tuples[job], "close"), answer);
+    close_connection(&connection);
+    if (status == 0) host->unanswered++;
+    else statuses[status < MAX_STATUS ? status : 0]++;
+    if (status == 201 || status == 200) { /* 200: the answer was lost, and is given again */
+      host->served = now() - herd_began;
+      host->last = now() - began;
+      const char *serial = strstr(answer, "\"serial\":\"");
+      if (serial != NULL) sscanf(serial + 10, "%63[0-9a-f]", serials[job]);
+      break;
+    }
+    wait = pause_of(status, answer, failures_in_a_row, &seed);
+  }
+  free(request);
+  free(answer);
+  return NULL;
+}
+
+/* A thread each: most of them sleep. */
+static void run_herd(const char *path) {
+  pthread_t *threads = calloc((size_t)count, sizeof *threads);
+  pthread_attr_t small;
+  pthread_attr_init(&small);
+  pthread_attr_setstacksize(&small, 256 * 1024);
+  hosts = calloc((size_t)count, sizeof *hosts);
+  herd_began = now();
+  double cpu_before = cpu_of(pid);
+  for (long job = 0; job < count; job++)
+    if (pthread_create(&threads[job], &small, be_host, (void *)job) != 0) die("pthread_create");
+  for (long job = 0; job < count; job++) pthread_join(threads[job], NULL);
+  double seconds = now() - herd_began, cpu = cpu_of(pid) - cpu_before;
+  FILE *file = fopen(path, "w");
+  if (file == NULL) die(path);
+  for (long job = 0; job < count; job++) {
+    const struct host *host = &hosts[job];
+    fprintf(file, "%.1f %.1f %d %.1f %d %s\n", host->first * 1e3, host->served * 1e3, host->attempts, host->last * 1e3,
+            host->unanswered, serials[job]);
+  }
+  if (fclose(file) != 0) die(path);
+  printf("{\"seconds\":%.3f,\"cpuMs\":%.6f,\"sentAway\":%ld}\n", seconds, cpu / 1e6 / (double)count, atomic_load(&statuses[429]));
+}
+
 static int ascending(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);
@@ -285,11 +361,11 @@ static void print_result(double seconds, double cpu, const char *serials_path) {
 
 int main(int argc, char **argv) {
   if (argc != 10) {
-    fprintf(stderr, "usage: load ping|fresh|kept PORT TUPLES CHAIN FROM COUNT CONCURRENCY PID SERIALS\n");
+    fprintf(stderr, "usage: load ping|fresh|kept|herd PORT TUPLES CHAIN FROM COUNT CONCURRENCY PID SERIALS\n");
     return 2;
   }
   signal(SIGPIPE, SIG_IGN);
-  mode = strcmp(argv[1], "ping") == 0 ? PING : strcmp(argv[1], "kept") == 0 ? KEPT : FRESH;
+  mode = strcmp(argv[1], "ping") == 0 ? PING : strcmp(argv[1], "kept") == 0 ? KEPT : strcmp(argv[1], "herd") == 0 ? HERD : FRESH;
   port = atoi(argv[2]);
   from = atol(argv[5]);
   count = atol(argv[6]);
@@ -306,6 +382,10 @@ int main(int argc, char **argv) {
   load_tuples(argv[3]);
   latencies = calloc((size_t)count, sizeof *latencies);
   serials = calloc((size_t)count, sizeof *serials);
+  if (mode == HERD) {
+    run_herd(argv[9]);
+    return 0;
+  }
   double seconds = 0, cpu = 0;
   if (mode == KEPT) run_kept(&seconds, &cpu);
   else measure(0, count, &seconds, &cpu);

@@ -37,6 +37,8 @@ export interface LoadResult {
   readonly serials: readonly string[];
 }
 
+const loadLibraries = ["-lssl", "-lcrypto", "-lpthread"];
+
 /** In flight at once. */
 export const concurrency = 16;
 
@@ -47,7 +49,7 @@ export interface LoadGenerator {
 
 /** Compiles what it needs into `dir`. */
 export async function loadGenerator(dir: string): Promise<LoadGenerator> {
-  const program = await compile(dir, "load", ["-lssl", "-lcrypto", "-lpthread"]);
+  const program = await compileLoad(dir);
   if (program === null) {
     console.log(
       "no C compiler with OpenSSL's headers (apt-get install gcc libssl-dev): a Node client instead; wall rates are then the client's, CPU figures hold",
@@ -76,6 +78,11 @@ export async function loadGenerator(dir: string): Promise<LoadGenerator> {
 /** For LD_PRELOAD, or null without a C compiler. */
 export async function slowFsyncLibrary(dir: string): Promise<string | null> {
   return compile(dir, "slow-fsync", ["-shared", "-fPIC", "-ldl"]);
+}
+
+/** The C load generator by itself, for what has no counterpart in Node; null without a C compiler. */
+export function compileLoad(dir: string): Promise<string | null> {
+  return compile(dir, "load", loadLibraries);
 }
 
 async function compile(dir: string, name: string, flags: readonly string[]): Promise<string | null> {
