@@ -40,8 +40,11 @@ export async function recordUse(authority: Authority, leaf: PresentedLeaf, addre
   if (last !== undefined && now - last.at < (isNews ? newsInterval : seenInterval)) return;
   if (written.size >= maxRemembered) written.clear();
   written.set(identity, { at: now, serial, address });
+  // Its first use, a moment ago, is on record with its promotion.
+  const isKnown = leaf.firstUsedAt !== null && now - leaf.firstUsedAt < newsInterval;
   try {
-    await authority.store.recordSeen(identity, now, leaf.state === "superseded" ? undefined : { serial, address });
+    const use = leaf.state === "superseded" || isKnown ? undefined : { serial, address };
+    await authority.store.recordSeen(identity, now, use);
   } catch (error) {
     // What was asked for does not depend on it.
     written.delete(identity);
