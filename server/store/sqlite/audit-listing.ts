@@ -9,42 +9,67 @@ const fewRows = 5_000;
 /** After every character that an action may go on with. */
 const beyond = "\u{10FFFF}";
 
+/** What leads the search: somebody's or something's rows, those of an action, those of a time, or the log as it lies. */
+type Lead = "subject" | "action" | "time" | "none";
+
 /**
  * How a list of audit rows is read. The log is the largest table there is, so the condition that leads the search is chosen by what
  * it finds; a leading `+` keeps SQLite from using a column's index.
  */
 export function auditListing(database: Connection, request: AuditFilter): Listing<StoredRow> {
+  const lead = leadOf(database, request);
   const filter = newFilter();
-  filterBy(filter, "actor = ?", request.actor);
-  filterBy(filter, "target = ?", request.target);
-  filterBy(filter, "request_id = ?", request.requestId);
-  filterBy(
-    filter,
-    "seq IN (SELECT seq FROM audit WHERE target = ? UNION ALL SELECT seq FROM audit WHERE identity = ?)",
-    request.identity,
-    request.identity,
-  );
+  filterBySubject(filter, request, lead === "subject" ? "" : "+");
+  filterByAction(filter, request, lead === "action" ? "" : "+");
+  filterByTime(filter, request, lead === "time" ? "" : "+");
   filterBy(filter, "seq > ?", request.after);
-  const isSelective = filter.conditions.length > 0;
-  const byAction = !isSelective && request.action !== undefined && isFew(database, request.action);
-  const byTime = !isSelective && !byAction && (request.since !== undefined || request.until !== undefined);
-  filterByAction(filter, request.action, byAction ? "" : "+");
-  filterBy(filter, `${byTime ? "" : "+"}at >= ?`, request.since);
-  filterBy(filter, `${byTime ? "" : "+"}at < ?`, request.until);
   const direction = request.after === undefined ? "DESC" : "ASC";
   return {
     select: `SELECT ${columns} FROM audit`,
     filter,
     order: [
       // Clocks step: rows of one stretch of time are those that say so, not those between two numbers.
-      ...(byTime ? [{ column: "at", type: "integer", direction } as const] : []),
+      ...(lead === "time" ? [{ column: "at", type: "integer", direction } as const] : []),
       { column: "seq", type: "integer", direction },
     ],
-    positionOf: (row) => (byTime ? [row.at, row.seq] : [row.seq]),
+    positionOf: (row) => (lead === "time" ? [row.at, row.seq] : [row.seq]),
   };
 }
 
-function filterByAction(filter: Filter, action: string | undefined, prefix: "" | "+"): void {
+function leadOf(database: Connection, request: AuditFilter): Lead {
+  const { actor, target, identity, requestId, action, after } = request;
+  const isFew = (put: (filter: Filter, by: AuditFilter, prefix: "") => void): boolean => {
+    const filter = newFilter();
+    put(filter, request, "");
+    const sql = `SELECT count(*) FROM (SELECT 1 FROM audit WHERE ${filter.conditions.join(" AND ")} LIMIT ${fewRows})`;
+    return (
+      (prepare<(string | number)[], number>(database, sql)
+        .pluck()
+        .get(...filter.parameters) ?? 0) < fewRows
+    );
+  };
+  // Who follows the log is near its end, and is to have it in the order it was written.
+  const isTimed = after === undefined && (request.since !== undefined || request.until !== undefined);
+  const hasSubject = [actor, target, identity, requestId].some((value) => value !== undefined);
+  if (hasSubject) return isTimed && isFew(filterByTime) ? "time" : "subject";
+  // Rows of one whole action come out of its index in the log's own order, however many there are.
+  if (action !== undefined && ((!action.endsWith(".") && !isTimed) || isFew(filterByAction))) return "action";
+  return isTimed ? "time" : "none";
+}
+
+function filterBySubject(filter: Filter, request: AuditFilter, prefix: "" | "+"): void {
+  filterBy(filter, `${prefix}actor = ?`, request.actor);
+  filterBy(filter, `${prefix}target = ?`, request.target);
+  filterBy(filter, `${prefix}request_id = ?`, request.requestId);
+  filterBy(
+    filter,
+    `${prefix}seq IN (SELECT seq FROM audit WHERE target = ? UNION ALL SELECT seq FROM audit WHERE identity = ?)`,
+    request.identity,
+    request.identity,
+  );
+}
+
+function filterByAction(filter: Filter, { action }: AuditFilter, prefix: "" | "+"): void {
   if (action === undefined) return;
   if (action.endsWith(".")) {
     filterBy(filter, `${prefix}action >= ? AND ${prefix}action < ?`, action, action + beyond);
@@ -53,13 +78,7 @@ function filterByAction(filter: Filter, action: string | undefined, prefix: "" |
   }
 }
 
-function isFew(database: Connection, action: string): boolean {
-  const filter = newFilter();
-  filterByAction(filter, action, "");
-  const sql = `SELECT count(*) FROM (SELECT 1 FROM audit WHERE ${filter.conditions.join(" AND ")} LIMIT ${fewRows})`;
-  const found =
-    prepare<(string | number)[], number>(database, sql)
-      .pluck()
-      .get(...filter.parameters) ?? 0;
-  return found < fewRows;
+function filterByTime(filter: Filter, { since, until }: AuditFilter, prefix: "" | "+"): void {
+  filterBy(filter, `${prefix}at >= ?`, since);
+  filterBy(filter, `${prefix}at < ?`, until);
 }
