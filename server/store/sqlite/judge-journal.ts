@@ -54,7 +54,12 @@ export function judgeJournal(meeting: Meeting): Verdict {
   if ((isNext ? link.previous : link.hash) !== row.hash) throw diverged(meeting.directory, row);
   // It may have been answered for: by the service that this database was restored from, after its journal was carried out.
   if (row.lapsed && isNext && line.base === undefined) throw setBack(meeting.directory, row, link);
-  if (row.lapsed) return { act: "base", after: link, reason: "the service ran without the journal for a time" };
+  if (row.lapsed)
+    return {
+      act: "base",
+      after: link,
+      reason: "the database was written to without the journal, which was off, or by a restore",
+    };
   if (isNext && line.base === undefined) return { act: "redo", tail };
   if (line.audit.seq !== meeting.audit.seq || line.audit.hash !== meeting.audit.hash) {
     return { act: "base", after: link, reason: "the database was changed without the journal" };
@@ -68,7 +73,11 @@ function meetWithoutRow({ directory, audit, auditThen }: Meeting, { link, line }
   if (link.n !== 1 || line.base === undefined || !isOurs) throw foreign(directory);
   return audit.seq === line.audit.seq
     ? { act: "adopt", position: link }
-    : { act: "base", after: link, reason: "the service ran without the journal for a time" };
+    : {
+        act: "base",
+        after: link,
+        reason: "the database was written to without the journal, which was off, or by a restore",
+      };
 }
 
 const restoreIt = "put the database back with `newleaf backup restore --journal`, which carries out what it lacks";

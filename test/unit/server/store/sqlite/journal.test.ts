@@ -188,11 +188,11 @@ describe("a journal that does not fit its database", () => {
     assert.deepEqual(home.events.at(-1), {
       kind: "based",
       line: 3,
-      reason: "the service ran without the journal for a time",
+      reason: "the database was written to without the journal, which was off, or by a restore",
     });
     const { stopped, lines } = replayJournal({ database: backup.database, directory: home.journal });
     assert.equal(lines, 0);
-    assert.match(stopped ?? "", /line 1: the journal begins anew there \(the service ran without the journal/);
+    assert.match(stopped ?? "", /line 1: the journal begins anew there \(the database was written to without/);
 
     const before = home.keep("before");
     for (const what of ["one", "two"]) await home.run((store) => note(store, what));
