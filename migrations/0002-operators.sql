@@ -21,4 +21,5 @@ CREATE TABLE approvals (
 ) STRICT;
 CREATE UNIQUE INDEX approvals_by_hand ON approvals (request, operator) WHERE how = 'approval';
 CREATE UNIQUE INDEX approvals_by_admission ON approvals (request) WHERE how <> 'approval';
+CREATE INDEX approvals_by_what_is_spent ON approvals (admission) WHERE admission IS NOT NULL;
 CREATE INDEX approvals_by_request ON approvals (request);

@@ -43,6 +43,8 @@ const maxOpenRequestsPerAddress = 50;
 /** Of those with a token, an approved key or a grant: strangers cannot fill their places. */
 const maxOpenAdmitted = 2_000;
 const maxOpenAdmittedPerAddress = 1_000;
+/** Keys that may wait with the same token or grant: whoever has lost his key may ask again, but not without end. */
+const maxKeysPerAdmission = 5;
 const requestLife = 24 * 3_600_000;
 
 /**
@@ -153,6 +155,7 @@ async function admitted(authority: Authority, caller: Caller, admitted: Admitted
   // What could not be issued anyway need not wait for anybody.
   checkRequest(authority, csr, identity);
   const limits = { maxOpen: maxOpenAdmitted, maxOpenPerAddress: maxOpenAdmittedPerAddress };
+  await refuseManyKeys(authority, csr, admission);
   const request = await openRequest(authority, caller, csr, claim, limits);
   if (request.state !== "pending" || admission.by === null) return requestOutcome(authority, request);
 
@@ -185,6 +188,16 @@ async function admitted(authority: Authority, caller: Caller, admitted: Admitted
     ]);
   }
   return { kind: "pending", request };
+}
+
+async function refuseManyKeys({ store, clock }: Authority, csr: ParsedCsr, admission: Admission): Promise<void> {
+  const now = clock.now();
+  if ((await store.findRequestByKey(csr.key, now)) !== null) return;
+  if ((await store.countRequestsWith(admission.id, now)) < maxKeysPerAdmission) return;
+  throw new AppError(
+    "rate-limited",
+    "Several keys wait with the same token or grant already; an operator has to decide",
+  );
 }
 
 /** Nobody vouches for the key yet: the request waits, one per key, bounded in number. What was denied stays denied for its day. */

@@ -88,6 +88,8 @@ export interface EnrollmentStore {
 
   /** Oldest first. They go when their request goes. */
   listApprovals(request: string): Promise<readonly ApprovalRow[]>;
+  /** Pending requests that came with this token, key or grant. */
+  countRequestsWith(admission: string, now: number): Promise<number>;
   /**
    * Adds a yes; an earlier one of the same operator by hand, or by an earlier admission, is replaced. `known` is what `listApprovals`
    * answered when this was decided. StaleBasis when the request is no longer pending or the approvals are others by now.

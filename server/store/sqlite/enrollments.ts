@@ -18,6 +18,7 @@ type Reads = Pick<
   | "listRequests"
   | "countPendingRequests"
   | "listApprovals"
+  | "countRequestsWith"
   | "findOpenGrant"
   | "findGrant"
 >;
@@ -59,6 +60,11 @@ export function enrollmentReads(database: Connection): Reads {
   );
   const grantById = prepare<[string], GrantRow>(database, `${selectGrant} WHERE id = ?`);
   const approvals = prepare<[string], ApprovalRow>(database, selectApprovals);
+  const withAdmission = prepare<[string, number], number>(
+    database,
+    `SELECT count(*) FROM approvals a JOIN requests r ON r.id = a.request
+     WHERE a.admission = ? AND r.state = 'pending' AND r.expires_at > ?`,
+  ).pluck();
   const order = [{ column: "no", type: "integer", direction: "DESC" }] as const;
   const positionOf = (row: { readonly no: number }) => [row.no];
   return {
@@ -95,6 +101,7 @@ export function enrollmentReads(database: Connection): Reads {
     },
     countPendingRequests: async (now) => pending.get(now) ?? 0,
     listApprovals: async (id) => approvals.all(id),
+    countRequestsWith: async (admission, now) => withAdmission.get(admission, now) ?? 0,
     findOpenGrant: async (identity, now) => grant.get(identity, now) ?? null,
     findGrant: async (id) => grantById.get(id) ?? null,
   };

@@ -144,6 +144,18 @@ describe("a token of one operator", () => {
     assert.deepEqual(yeses(await show(request)), [`${bob.id} token`]);
   });
 
+  it("lets a few keys wait, not as many as its holder likes", async () => {
+    await add();
+    const made = await token(alice);
+    for (let keys = 0; keys < 5; keys += 1) {
+      key = await newKey();
+      await waits(made);
+    }
+    await waits(made);
+    key = await newKey();
+    await assert.rejects(enroll(made), refused("rate-limited"));
+  });
+
   it("does not let an approval make its holder somebody else", async () => {
     await add();
     const request = await waits(await token(alice));
@@ -341,6 +353,9 @@ describe("the rule for operators themselves", () => {
     const decision = { decision: "approve" as const, identity: eve.id, fingerprint: keyFingerprint(key) };
     await assert.rejects(decideRequest(authority, as(eve.id), outcome.request.id, decision), refused("not-permitted"));
     await assert.rejects(decideRequest(authority, as(operatorId), outcome.request.id, decision), refused("conflict"));
+    const lesser = { ...as("carol@operators"), role: "approver" as const };
+    const no = { ...decision, decision: "deny" as const };
+    await assert.rejects(decideRequest(authority, lesser, outcome.request.id, no), refused("not-permitted"));
     const { certificate } = await decideRequest(authority, as(mallory.id), outcome.request.id, decision);
     assert.equal(certificate?.identity, eve.id);
 
