@@ -43,8 +43,11 @@ export async function recordUse(authority: Authority, leaf: PresentedLeaf, addre
   // Its first use, a moment ago, is on record with its promotion.
   const isKnown = leaf.firstUsedAt !== null && now - leaf.firstUsedAt < newsInterval;
   try {
-    const use = leaf.state === "superseded" || isKnown ? undefined : { serial, address };
-    await authority.store.recordSeen(identity, now, use);
+    await authority.store.recordSeen(
+      identity,
+      now,
+      ...(leaf.state === "superseded" || isKnown ? [] : [{ serial, address }]),
+    );
   } catch (error) {
     // What was asked for does not depend on it.
     written.delete(identity);

@@ -30,11 +30,7 @@ export interface ReportStore {
   /** Replaces the identity's previous report; also its last seen. */
   recordReport(row: ReportRow): Promise<void>;
   /** Any authenticated request, and the leaf that made it; callers throttle. */
-  recordSeen(
-    identity: string,
-    at: number,
-    use?: { readonly serial: string; readonly address: string } | undefined,
-  ): Promise<void>;
+  recordSeen(identity: string, at: number, use?: { readonly serial: string; readonly address: string }): Promise<void>;
   /**
    * CRL numbers in force by identity, as last reported by those who still hold a leaf in date; in parts, `after` is the `position` of
    * the last one had (0: from the start).

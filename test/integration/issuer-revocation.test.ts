@@ -42,8 +42,13 @@ async function ceremonyArguments(out: string, previous?: string): Promise<string
   const crl = previous ?? (await publicFile(`/crl/${root.id}.crl`, `${out}.previous.crl`));
   const certificate = await publicFile(`/issuers/${issuers.first}.crt`, "first.crt");
   return [
-    ...["ca", "crl", "--root-key", join(offline, "root.key.pem"), "--root", join(offline, "root.pem")],
-    ...["--previous-crl", crl, "--revoke", certificate, "--out", join(service.dir, out)],
+    "ca",
+    "crl",
+    `--root-key=${join(offline, "root.key.pem")}`,
+    `--root=${join(offline, "root.pem")}`,
+    `--previous-crl=${crl}`,
+    `--revoke=${certificate}`,
+    `--out=${join(service.dir, out)}`,
   ];
 }
 
@@ -243,8 +248,15 @@ describe("revocation of the only issuer", () => {
     const next = join(only.dir, "next.crl");
     const offline = join(only.dataDir, "offline");
     const made = await newleaf([
-      ...["ca", "crl", "--root-key", join(offline, "root.key.pem"), "--root", join(offline, "root.pem")],
-      ...["--previous-crl", previous, "--revoke", certificate, "--out", next, "--passphrase-file", secret, "--yes"],
+      "ca",
+      "crl",
+      "--yes",
+      `--root-key=${join(offline, "root.key.pem")}`,
+      `--root=${join(offline, "root.pem")}`,
+      `--previous-crl=${previous}`,
+      `--revoke=${certificate}`,
+      `--out=${next}`,
+      `--passphrase-file=${secret}`,
     ]);
     assert.equal(made.code, 0, made.err);
     const argv = ["ca", "import", next, "--offline", "--yes", "--data", only.dataDir];

@@ -64,10 +64,7 @@ const loops = [
   ...keepers.map((agent) => loop(() => agent)),
   ...Array.from({ length: fresh }, () => loop(() => new Agent({ keepAlive: false }))),
 ];
-parentPort?.once("message", () => {
-  stopping = true;
-  void Promise.all(loops).then(() => {
-    for (const agent of keepers) agent.destroy();
-    parentPort?.postMessage({ served, refused, broken } satisfies Fired);
-  });
-});
+parentPort?.once("message", () => (stopping = true));
+await Promise.all(loops);
+for (const agent of keepers) agent.destroy();
+parentPort?.postMessage({ served, refused, broken } satisfies Fired);
