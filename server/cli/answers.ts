@@ -12,6 +12,7 @@ export interface IdentityAnswer {
   readonly state: string;
   readonly leaf: {
     readonly serial: string;
+    readonly issuedAt: string;
     readonly notAfter: string;
     readonly state: string;
     readonly fingerprint: string;
@@ -19,6 +20,19 @@ export interface IdentityAnswer {
   readonly lineage: string | null;
   /** Of the leaf that the host will serve next; null when it serves the newest. */
   readonly nextFingerprint: string | null;
+  readonly listeners: readonly {
+    readonly name: string;
+    readonly address: string;
+    readonly issued: string | null;
+    readonly installed: string | null;
+    readonly served: string;
+    readonly servedAt: string;
+    /** in-force, next, before, withdrawn or foreign. */
+    readonly state: string;
+  }[];
+  /** What is wrong, a sentence each. */
+  readonly wrong: readonly string[];
+  readonly reportedAt: string | null;
   readonly lastSeen: string | null;
   readonly warnings?: readonly string[];
 }

@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError } from "commander";
 import { readCsr } from "../ca/csr.ts";
+import { identitySorts } from "../store/identities.ts";
 import {
   collect,
   commandGroup,
@@ -15,6 +16,7 @@ import {
   withClient,
 } from "./admin-command.ts";
 import type { IdentityAnswer } from "./answers.ts";
+import { identityText } from "./identity-text.ts";
 import { asJson, asRecord, asTable, moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
@@ -124,12 +126,14 @@ function addSet(group: Command, terminal: Terminal): void {
 function addShow(group: Command, terminal: Terminal): void {
   readingCommand(group, {
     usage: "show <id>",
-    summary: "everything about one identity: what it may hold, what it holds, what is served",
-    examples: ["newleaf identity show gateway-1", "newleaf identity show gateway-1 --json"],
+    summary: "everything about one identity: what is wrong, what is issued, installed and served, what it may hold",
+    examples: ["newleaf identity show gateway-1", "newleaf identity show gateway-1 --json | jq -r '.wrong[]'"],
+    notes:
+      "Which is: in-force (all is well), next (the host is ahead of its first use), before (reload pending), withdrawn (revoked, held or\nreplaced), foreign (not issued to it by this service).",
   }).action(
     withClient(terminal, async ({ client, json }, id = "") => {
       const identity = await client.get<IdentityAnswer>(itself(id));
-      terminal.out(json ? asJson(identity) : asRecord(identity));
+      terminal.out(json ? asJson(identity) : identityText(identity));
     }),
   );
 }
@@ -139,6 +143,8 @@ interface ListOptions {
   readonly state?: string;
   readonly profile?: string;
   readonly label?: string;
+  readonly search?: string;
+  readonly sort?: string;
 }
 
 function addList(group: Command, terminal: Terminal): void {
@@ -148,21 +154,24 @@ function addList(group: Command, terminal: Terminal): void {
     examples: [
       "newleaf identity list --expires-before 7d",
       "newleaf identity list --profile gateway --state suspended --json",
+      "newleaf identity list --search 10.0.1.42",
+      "newleaf identity list --search sha256:3b7c42d1 --json",
+      "newleaf identity list --label site=lab --sort lastSeen",
     ],
   })
     .option("--expires-before <duration>", "only those whose leaf ends within this time", durationText)
     .option("--state <state>", "active, suspended or removed", oneOf("active", "suspended", "removed"))
     .option("--profile <profile>", "agent, gateway or operator", oneOf("agent", "gateway", "operator"))
     .option("--label <label>", "key=value, or a key")
+    .option(
+      "--search <text>",
+      "part of id, name, label or owner; or the beginning of a serial, or of the fingerprint of a key or certificate",
+    )
+    .option("--sort <order>", `${identitySorts.join(", ")} (default: id)`, oneOf(...identitySorts))
     .action(
       withClient<ListOptions>(terminal, async ({ client, options, json }) => {
-        const { expiresBefore, state, profile, label } = options;
-        const query = {
-          expiresBefore,
-          state,
-          profile,
-          label,
-        };
+        const { expiresBefore, state, profile, label, search, sort } = options;
+        const query = { expiresBefore, state, profile, label, q: search, sort };
         if (options.csv === true) return printCsv(terminal, client, "/v1/identities", query);
         const items = await client.list<IdentityAnswer>("/v1/identities", query);
         const rows = items.map((item) => [

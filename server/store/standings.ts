@@ -1,4 +1,6 @@
+import type { StoredCertificateState } from "./certificates.ts";
 import type { Profile } from "./identities.ts";
+import type { ReportRow } from "./reports.ts";
 
 /** A host whose proxy presents another leaf than the one in force, as of its last report. */
 export interface Mismatch {
@@ -31,6 +33,23 @@ export interface Overdue {
   readonly renewalEnd: number;
 }
 
+/** What is said of a leaf where its bytes are not needed. */
+export interface LeafBrief {
+  readonly identity: string;
+  readonly serial: string;
+  readonly fingerprint: string;
+  readonly state: StoredCertificateState;
+  readonly lineage: string | null;
+  readonly issuedAt: number;
+  readonly notAfter: number;
+  readonly renewalEnd: number;
+}
+
+export interface HostReport extends ReportRow {
+  /** Since when something served is not the leaf in force; null when all is well. */
+  readonly mismatchSince: number | null;
+}
+
 /** What an operator has to know of the whole fleet, each as a count and the first of them. Of active identities only. */
 export interface StandingStore {
   /** Reported so since before `before`. */
@@ -47,6 +66,11 @@ export interface StandingStore {
   /** The longest overdue first; of active identities, also those that have expired. */
   listOverdue(now: number, limit: number): Promise<readonly Overdue[]>;
   countOverdueActive(now: number): Promise<number>;
+  /** Pending and current leaves in date of these identities, the newest of each first. */
+  listLiveLeaves(identities: readonly string[], now: number): Promise<readonly LeafBrief[]>;
+  listReports(identities: readonly string[]): Promise<readonly HostReport[]>;
+  /** Whatever state it is in. */
+  findLeafByFingerprint(fingerprint: string): Promise<LeafBrief | null>;
   /** In the middle of what agents' clocks were ahead of ours, milliseconds, by how many reports since `since`; null without any. */
   medianClockSkew(since: number): Promise<{ readonly skew: number; readonly reports: number } | null>;
 }

@@ -5,7 +5,7 @@ import { requireIdentity } from "../../authority/inventory.ts";
 import { isoTime } from "../../authority/issue.ts";
 import { grantRecovery } from "../../authority/tokens.ts";
 import { identityId, listOf, time } from "./answer-schemas.ts";
-import { describeIdentity, identityAnswer, identityWithWarnings } from "./identity-answer.ts";
+import { describeIdentities, describeIdentity, identityAnswer, identityWithWarnings } from "./identity-answer.ts";
 import type { Answer } from "./operation.ts";
 import { operation } from "./operation.ts";
 import { grantSchema, identityPatchSchema, identityQuery, identitySchema, readMoment } from "./schemas.ts";
@@ -31,7 +31,7 @@ const readOperations = [
         now,
         ...(expiresBefore === undefined ? {} : { expiresBefore: readMoment(expiresBefore, now) }),
       });
-      const items = await Promise.all(page.items.map((row) => describeIdentity(authority, row)));
+      const items = await describeIdentities(authority, page.items);
       return { status: 200, body: { items, nextCursor: page.nextCursor } };
     },
   }),

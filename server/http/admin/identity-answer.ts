@@ -1,10 +1,11 @@
 /** An identity as the API shows it: the inventory entry, and beside it what is issued, installed and served. */
-import type { CertificateReport } from "@newleaf/shared/api";
+import { AppError } from "@newleaf/shared/problems";
 import { z } from "zod";
 import type { Authority } from "../../authority/authority.ts";
+import { type HostStanding, readStandings } from "../../authority/host-standing.ts";
 import { isoTime } from "../../authority/issue.ts";
-import type { CertificateRow } from "../../store/certificates.ts";
 import type { IdentityRow } from "../../store/identities.ts";
+import type { LeafBrief } from "../../store/standings.ts";
 import {
   type AnswerOf,
   certificateState,
@@ -19,7 +20,18 @@ import {
   time,
 } from "./answer-schemas.ts";
 
-const leafAnswer = z.strictObject({ serial, notAfter: time, state: certificateState, fingerprint });
+const leafAnswer = z.strictObject({ serial, issuedAt: time, notAfter: time, state: certificateState, fingerprint });
+
+const listenerAnswer = z.strictObject({
+  name: z.string(),
+  address: z.string(),
+  serverName: z.string(),
+  issued: nullable(fingerprint),
+  installed: nullable(fingerprint),
+  served: fingerprint,
+  servedAt: hostTime,
+  state: z.enum(["in-force", "next", "before", "withdrawn", "foreign"]).describe("of what is served"),
+});
 
 const identityFields = {
   id: z.string(),
@@ -46,6 +58,10 @@ const identityFields = {
     .strictObject({ step: z.string(), message: z.string(), at: hostTime })
     .exactOptional()
     .describe("what the host said went wrong"),
+  listeners: z.array(listenerAnswer).describe("the three fingerprints, for each listener that the agent looks at"),
+  wrong: z.array(z.string()).describe("what is wrong, a sentence each"),
+  mismatchSince: nullable(time).describe("since when something else than the leaf in force is served"),
+  reportedAt: nullable(time),
   lastSeen: nullable(time),
 };
 
@@ -59,12 +75,26 @@ export async function describeIdentity(
   authority: Authority,
   row: IdentityRow,
 ): Promise<AnswerOf<typeof identityAnswer>> {
-  const { store, clock } = authority;
-  const usable = await store.listUsable(row.id, clock.now());
-  const [inForce] = usable;
-  const report = await store.findReport(row.id);
+  const [described] = await describeIdentities(authority, [row]);
+  if (described === undefined) throw new AppError("internal", "an identity was described as nothing");
+  return described;
+}
+
+export async function describeIdentities(
+  authority: Authority,
+  rows: readonly IdentityRow[],
+): Promise<readonly AnswerOf<typeof identityAnswer>[]> {
+  const standings = await readStandings(authority, rows);
+  return rows.flatMap((row, at) => {
+    const standing = standings[at];
+    return standing === undefined ? [] : [describe(row, standing)];
+  });
+}
+
+function describe(row: IdentityRow, standing: HostStanding): AnswerOf<typeof identityAnswer> {
+  const { leaf, report, next, listeners, wrong } = standing;
   const certificates = report?.report.certificates ?? [];
-  const next = certificates.map((certificate) => nextOf(certificate, usable));
+  const failure = report?.report.failure;
   return {
     id: row.id,
     profile: row.profile,
@@ -76,9 +106,9 @@ export async function describeIdentity(
     state: row.state,
     revision: row.revision,
     ...(row.role === null ? {} : { role: row.role }),
-    leaf: inForce === undefined ? null : describeLeaf(inForce),
-    lineage: inForce?.lineage ?? null,
-    issued: inForce?.fingerprint ?? null,
+    leaf: leaf === null ? null : describeLeaf(leaf),
+    lineage: leaf?.lineage ?? null,
+    issued: leaf?.fingerprint ?? null,
     nextFingerprint: next.find((of) => of !== null) ?? null,
     installed: certificates.map(({ name, installed }, at) => ({
       name,
@@ -86,25 +116,21 @@ export async function describeIdentity(
       nextFingerprint: next[at] ?? null,
     })),
     served: certificates.flatMap(({ name, served }) => served.map((probe) => ({ name, ...probe }))),
-    ...(report?.report.failure === undefined ? {} : { failure: report.report.failure }),
+    ...(failure === undefined ? {} : { failure }),
+    listeners,
+    wrong,
+    mismatchSince: report?.mismatchSince == null ? null : isoTime(report.mismatchSince),
+    reportedAt: report === null ? null : isoTime(report.at),
     lastSeen: row.lastSeenAt === null ? null : isoTime(row.lastSeenAt),
   };
 }
 
-function describeLeaf({
-  serial: of,
-  notAfter,
-  state,
-  fingerprint: print,
-}: CertificateRow): AnswerOf<typeof leafAnswer> {
-  return { serial: of, notAfter: isoTime(notAfter), state, fingerprint: print };
-}
-
-/**
- * The leaf that the host holds and is about to install: who pins leaves has to know it before the switch. It is the host's word, so
- * it counts only as long as it is a leaf that this service issued to the identity and that is still good.
- */
-function nextOf({ installed, nextFingerprint }: CertificateReport, usable: readonly CertificateRow[]): string | null {
-  if (nextFingerprint === undefined || nextFingerprint === installed) return null;
-  return usable.some(({ fingerprint: of }) => of === nextFingerprint) ? nextFingerprint : null;
+function describeLeaf(leaf: LeafBrief): AnswerOf<typeof leafAnswer> {
+  return {
+    serial: leaf.serial,
+    issuedAt: isoTime(leaf.issuedAt),
+    notAfter: isoTime(leaf.notAfter),
+    state: leaf.state,
+    fingerprint: leaf.fingerprint,
+  };
 }

@@ -1,4 +1,5 @@
-import type { BehindCrl, Mismatch, Overdue, Silence, StandingStore } from "../standings.ts";
+import type { AgentReport } from "@newleaf/shared/api";
+import type { BehindCrl, HostReport, LeafBrief, Mismatch, Overdue, Silence, StandingStore } from "../standings.ts";
 import { type Connection, prepare } from "./database.ts";
 import { inForce } from "./in-force.ts";
 
@@ -15,6 +16,37 @@ const behind = `FROM report_crls b INDEXED BY report_crls_by_number CROSS JOIN i
     AND EXISTS (SELECT 1 FROM sightings s WHERE s.identity = i.id AND s.last_seen_at >= ?)`;
 const overdue = `FROM certificates c INDEXED BY certificates_live_by_renewal CROSS JOIN identities i ON i.id = c.identity
   WHERE c.renewal_end < ? AND ${active} AND i.profile <> 'service' AND ${inForce}`;
+
+const brief = `c.identity, c.serial, c.fingerprint, c.state, c.lineage, c.issued_at AS issuedAt, c.not_after AS notAfter,
+  c.renewal_end AS renewalEnd`;
+
+type HostReads = Pick<StandingStore, "listLiveLeaves" | "listReports" | "findLeafByFingerprint">;
+
+/** Of some identities at once: a page of a list asks once, not once for each row. */
+function hostReads(database: Connection): HostReads {
+  const live = prepare<[string, number], LeafBrief>(
+    database,
+    `SELECT ${brief} FROM json_each(?) wanted CROSS JOIN certificates c INDEXED BY certificates_live_by_identity
+       ON c.identity = wanted.value
+     WHERE c.state IN ('pending', 'current') AND c.not_after >= ? ORDER BY c.no DESC`,
+  );
+  const reports = prepare<[string], Omit<HostReport, "report"> & { readonly report: string }>(
+    database,
+    `SELECT r.identity, r.at, r.serial, r.clock_skew AS clockSkew, r.report, r.mismatch_since AS mismatchSince
+     FROM json_each(?) wanted CROSS JOIN reports r ON r.identity = wanted.value`,
+  );
+  const byFingerprint = prepare<[string, string], LeafBrief>(
+    database,
+    `SELECT ${brief} FROM certificates c INDEXED BY certificates_by_fingerprint
+     WHERE substr(c.fingerprint, 8, 10) = substr(?, 8, 10) AND c.fingerprint = ?`,
+  );
+  return {
+    listLiveLeaves: async (identities, now) => live.all(JSON.stringify(identities), now),
+    listReports: async (identities) =>
+      reports.all(JSON.stringify(identities)).map((row) => ({ ...row, report: JSON.parse(row.report) as AgentReport })),
+    findLeafByFingerprint: async (fingerprint) => byFingerprint.get(fingerprint, fingerprint) ?? null,
+  };
+}
 
 export function standingReads(database: Connection): StandingStore {
   const count = (from: string) => prepare<(string | number)[], number>(database, `SELECT count(*) ${from}`).pluck();
@@ -38,6 +70,7 @@ export function standingReads(database: Connection): StandingStore {
     `SELECT clock_skew FROM reports INDEXED BY reports_by_clock_skew WHERE at >= ? ORDER BY clock_skew LIMIT 1 OFFSET ?`,
   ).pluck();
   return {
+    ...hostReads(database),
     countMismatches: async (before) => mismatches.get(before) ?? 0,
     listMismatches: async (before, limit) => longestMismatched.all(before, limit),
     countSilent: async (before, now) => silences.get(before, now) ?? 0,

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, suite, test } from "node:test";
@@ -123,6 +124,39 @@ suite("identity", () => {
     const within = async (time: string): Promise<boolean> =>
       (await json<Identity[]>("identity", "list", "--expires-before", time)).some(({ id }) => id === "ending");
     assert.deepEqual([await within("31d"), await within("7d")], [true, false]);
+  });
+
+  test("list --search finds by id, name, label, owner, serial and fingerprint; --sort orders", async () => {
+    const leaf = await enrolled("sought");
+    await must([
+      ...["identity", "set", "sought", "--dns", "needle.claw.internal", "--label", "rack=r-77"],
+      ...["--owner", "Night Shift", "--key", `sha256:${"5a".repeat(32)}`],
+    ]);
+    const found = async (text: string): Promise<string[]> =>
+      (await json<Identity[]>("identity", "list", "--search", text)).map(({ id }) => id);
+    const colons = leaf.serial.toUpperCase().match(/../g)?.slice(0, 6).join(":") ?? "";
+    const print = new X509Certificate(leaf.certificate).fingerprint256;
+    const key = keyFingerprint(leaf.key);
+    for (const text of [
+      "sough",
+      "NEEDLE",
+      "edle.claw",
+      "rack=r-77",
+      "night sh",
+      colons,
+      print,
+      print.slice(0, 14),
+      key.slice(7, 20),
+      key,
+      "5a5a5a",
+    ])
+      assert.deepEqual(await found(text), ["sought"], text);
+    for (const text of ["nosuchthing", "%", "_", '"', "rack=r-7 ", "ffffffffffff"])
+      assert.deepEqual(await found(text), [], text);
+    const [first] = await json<Identity[]>("identity", "list", "--sort", "notAfter");
+    assert.equal(first?.leaf === null, false, "those with a leaf come first");
+    assert.equal((await command(["identity", "list", "--sort", "beauty"])).code, 2);
+    assert.match(await must(["identity", "show", "sought"]), /^Issued 20.*\n\nid: sought\n/);
   });
 
   test("grant-recovery opens a grant", async () => {
