@@ -2,6 +2,7 @@
 import { auditSearchContract } from "./contract/audit-search.ts";
 import { auditedActsContract } from "./contract/audited-acts.ts";
 import { enrollmentContract } from "./contract/enrollments.ts";
+import { idempotencyContract } from "./contract/idempotency.ts";
 import { inventoryContract } from "./contract/inventory.ts";
 import { issuanceContract } from "./contract/issuance.ts";
 import { lineageContract } from "./contract/lineages.ts";
@@ -15,6 +16,7 @@ import { standingContract } from "./contract/standings.ts";
 import type { OpenStore } from "./contract/suite.ts";
 
 export function storeContract(open: OpenStore): void {
+  idempotencyContract(open);
   issuanceContract(open);
   lineageContract(open);
   inventoryContract(open);

@@ -105,7 +105,8 @@ export function auditedActsContract(open: OpenStore): void {
       ]);
       const restore = {
         at,
-        complete: false,
+        // An incomplete one leaves the journal, which only a store without one can.
+        complete: true,
         revocations: [],
         blockKeys: [],
         crls: [],
