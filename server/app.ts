@@ -233,6 +233,7 @@ async function openListeners(
               settings: settingsFor(authority, certificate, name),
               clientCertificates: withClientCertificates.has(name),
               connections: authority.connections,
+              ...(name === "agents" ? { crowd: authority.herd.crowd } : {}),
             },
           };
     open.push(stack.use(await openListener({ name, address, app, events: authority.events, ...tls })));

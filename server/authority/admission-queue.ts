@@ -4,6 +4,9 @@
  * renewal window has not begun comes after all those whose has. Bounded: when it is full the least urgent goes, new or waiting,
  * and is told when to come back.
  *
+ * The order is worth something only among those who are known. So in a crowd, while others wait to say who they are (the handshake), one
+ * begins for every two that come: getting to know them runs ahead of serving them, and the urgent are found early.
+ *
  * Pure: times are milliseconds of a clock that only rises, chance is a parameter.
  */
 import { drainMeter, type DrainMeter } from "./drain-meter.ts";
@@ -28,8 +31,8 @@ export interface Dismissal<Ticket> {
 }
 
 export interface Entered<Ticket> {
-  /** It begins at once; otherwise it waits, unless it is the one dismissed. */
-  readonly begins: boolean;
+  /** Those whose turn has come; whoever is in neither waits. */
+  readonly begins: readonly Ticket[];
   readonly dismissed: Dismissal<Ticket> | null;
 }
 
@@ -43,8 +46,10 @@ export interface AdmissionLimits {
 
 export interface AdmissionQueue<Ticket extends Applicant> {
   enter(ticket: Ticket, now: number): Entered<Ticket>;
-  /** One that was in work is done. The most urgent one begins in its place. */
-  finish(now: number): Ticket | null;
+  /** One that was in work is done. Answers whose turn has come. */
+  finish(now: number): readonly Ticket[];
+  /** Whose turn has come because a crowd is over. */
+  proceed(now: number): readonly Ticket[];
   /** Its client has gone. True when it was waiting. */
   leave(ticket: Ticket, now: number): boolean;
   /** Those who waited too long. */
@@ -55,6 +60,8 @@ export interface AdmissionQueue<Ticket extends Applicant> {
   drainRate(now: number): number;
 }
 
+/** In a crowd: what each that comes adds to what may begin. */
+const beginsForEach = 0.5;
 /** One leaf has no use for more: a connection that was lost, and the one that follows it. */
 const maxWaitingOfOne = 2;
 /** However long the line is, it is worth asking again after this. */
@@ -69,15 +76,30 @@ interface Waiting<Ticket> {
   readonly since: number;
 }
 
-/** `random` is uniform in [0, 1). */
+/** `random` is uniform in [0, 1). `isCrowded`: others wait to say who they are. */
 export function admissionQueue<Ticket extends Applicant>(
   limits: AdmissionLimits,
   random: () => number,
+  isCrowded: () => boolean = () => false,
 ): AdmissionQueue<Ticket> {
   const meter = drainMeter();
   const line = waitingLine<Ticket>(meter);
   const expected = expectedReturns();
   let inWork = 0;
+  let mayBegin = 0;
+
+  const proceed = (now: number): Ticket[] => {
+    const begins: Ticket[] = [];
+    const crowded = isCrowded();
+    while (inWork < limits.maxInWork && (!crowded || mayBegin >= 1)) {
+      const next = line.take(0, now);
+      if (next === null) break;
+      inWork += 1;
+      mayBegin = crowded ? mayBegin - 1 : 0;
+      begins.push(next);
+    }
+    return begins;
+  };
 
   const dismiss = (ticket: Ticket, because: TurnedAwayBecause, now: number): Dismissal<Ticket> => {
     const ahead = inWork + line.aheadOf(ticket, now) + expected.aheadOf(ticket, now);
@@ -93,23 +115,20 @@ export function admissionQueue<Ticket extends Applicant>(
   return {
     enter(ticket, now) {
       if (line.countOf(ticket.who) >= maxWaitingOfOne)
-        return { begins: false, dismissed: { ticket, because: "twice", retryAfterSeconds: 1 } };
+        return { begins: [], dismissed: { ticket, because: "twice", retryAfterSeconds: 1 } };
       expected.drop(ticket);
-      if (inWork < limits.maxInWork) {
-        inWork += 1;
-        return { begins: true, dismissed: null };
-      }
+      mayBegin = Math.min(limits.maxInWork, mayBegin + beginsForEach);
       line.insert(ticket, now);
-      if (line.size() <= limits.maxWaiting) return { begins: false, dismissed: null };
-      const least = line.take(line.size() - 1, now);
-      return { begins: false, dismissed: least === null ? null : dismiss(least, "full", now) };
+      const begins = proceed(now);
+      const least = line.size() <= limits.maxWaiting ? null : line.take(line.size() - 1, now);
+      return { begins, dismissed: least === null ? null : dismiss(least, "full", now) };
     },
     finish(now) {
       meter.finished(now);
-      const next = line.take(0, now);
-      if (next === null) inWork -= 1;
-      return next;
+      inWork -= 1;
+      return proceed(now);
     },
+    proceed,
     leave: (ticket, now) => line.take(line.indexOf(ticket), now) !== null,
     overdue(now) {
       const late = line.since(now - limits.maxWait);

@@ -49,16 +49,17 @@ interface Ticket extends Applicant {
   readonly dismiss: (dismissal: Dismissal<Ticket>) => void;
 }
 
-/** `now`: milliseconds of a clock that only rises. `random` is uniform in [0, 1). */
+/** `isCrowded`: others wait to say who they are. `now`: milliseconds of a clock that only rises. */
 export function createAdmission(
   limits: AdmissionLimits,
+  isCrowded: () => boolean = () => false,
   now: () => number = () => performance.now(),
-  random: () => number = Math.random,
 ): Admission {
-  const queue = admissionQueue<Ticket>(limits, random);
+  const queue = admissionQueue<Ticket>(limits, Math.random, isCrowded);
   let sweeper: NodeJS.Timeout | null = null;
   const sweep = (): void => {
     for (const late of queue.overdue(now())) late.ticket.dismiss(late);
+    for (const ticket of queue.proceed(now())) ticket.begin();
     if (queue.waiting() > 0 || sweeper === null) return;
     clearInterval(sweeper);
     sweeper = null;
@@ -81,8 +82,8 @@ export function createAdmission(
       },
     };
     const { begins, dismissed } = queue.enter(ticket, now());
-    if (begins) ticket.begin();
-    else if (dismissed?.ticket !== ticket) gone.addEventListener("abort", leave);
+    gone.addEventListener("abort", leave);
+    for (const next of begins) next.begin();
     dismissed?.ticket.dismiss(dismissed);
     if (queue.waiting() > 0) sweeper ??= setInterval(sweep, sweepEveryMs).unref();
     return promise;
@@ -95,7 +96,7 @@ export function createAdmission(
       try {
         return await work();
       } finally {
-        queue.finish(now())?.begin();
+        for (const next of queue.finish(now())) next.begin();
       }
     },
     waiting: () => queue.waiting(),

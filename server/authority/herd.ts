@@ -4,10 +4,13 @@ import type { Store } from "../store/store.ts";
 import { createAdmission, type Admission, enrollmentLimits, renewalLimits, TurnedAway } from "./admission.ts";
 import { createAllowance, type Allowance, type Rate } from "./allowance.ts";
 import type { Caller } from "./authority.ts";
+import { isCrowded, type Crowd } from "./crowd.ts";
 import { openPauseDesk, type PauseDesk } from "./pause-desk.ts";
 import { networkOf } from "@newleaf/shared/network";
 
 export interface Herd {
+  /** Who waits for a handshake on the agents listener. */
+  readonly crowd: Crowd;
   /** By time to expiry. */
   readonly renewals: Admission;
   /** First come, first served. */
@@ -18,8 +21,10 @@ export interface Herd {
 }
 
 export async function openHerd(store: Store, clock: Clock): Promise<Herd> {
+  const crowd: Crowd = { waiting: 0 };
   return {
-    renewals: createAdmission(renewalLimits),
+    crowd,
+    renewals: createAdmission(renewalLimits, () => isCrowded(crowd)),
     enrollments: createAdmission(enrollmentLimits),
     requests: createAllowance(clock),
     pauses: await openPauseDesk(store, clock),

@@ -5,6 +5,7 @@
  */
 import type { Socket } from "node:net";
 import type { Server } from "node:tls";
+import type { Crowd } from "../authority/crowd.ts";
 
 /** Under way at once: what the event loop does in one round, beside the renewals that are in work. */
 const maxAtOnce = 256;
@@ -24,10 +25,14 @@ interface Waiting {
   readonly since: number;
 }
 
-/** The server must have been made with `pauseOnConnect`. `onRefused` hears of each connection that was closed unbegun. */
+/**
+ * The server must have been made with `pauseOnConnect`. `onRefused` hears of each connection that was closed unbegun; `crowd` is kept up to
+ * date with how many wait.
+ */
 export function handshakesInTurn(
   server: Server,
   onRefused: (socket: Socket) => void,
+  crowd: Crowd = { waiting: 0 },
   limits: HandshakeLimits = {},
 ): void {
   const most = { maxAtOnce, maxWaiting, maxWait, ...limits };
@@ -49,6 +54,7 @@ export function handshakesInTurn(
     const now = performance.now();
     while (underWay < most.maxAtOnce) {
       const waiting = line.shift();
+      crowd.waiting = line.length;
       if (waiting === undefined) return;
       if (waiting.socket.destroyed) continue;
       if (now - waiting.since > most.maxWait) refuse(waiting.socket);
@@ -68,6 +74,7 @@ export function handshakesInTurn(
     // Reset by its client while it waits.
     socket.on("error", () => socket.destroy());
     line.push({ socket, since: performance.now() });
+    crowd.waiting = line.length;
   });
   const ended = (tls: object): void => {
     // oxlint-disable-next-line no-underscore-dangle -- the only link from the TLS socket to the one seen at `connection`

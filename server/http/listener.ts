@@ -4,6 +4,7 @@ import { createServer as createHttpsServer, type Server as HttpsServer } from "n
 import type { AddressInfo, Socket } from "node:net";
 import { AppError } from "@newleaf/shared/problems";
 import type { Connections } from "../authority/connections.ts";
+import type { Crowd } from "../authority/crowd.ts";
 import type { Address } from "../config-tree.ts";
 import type { Events, HandshakeFailure } from "../events.ts";
 import { keepConnections } from "./connections.ts";
@@ -45,6 +46,8 @@ export interface ListenerOptions {
     readonly clientCertificates: boolean;
     /** Where connections are kept by the leaf they were made with. */
     readonly connections: Connections;
+    /** Told how many wait for their handshake. */
+    readonly crowd?: Crowd;
   };
 }
 
@@ -85,9 +88,9 @@ function tlsServer({ app, name, events }: ListenerOptions, tls: NonNullable<List
     },
     app,
   );
-  handshakesInTurn(server, (socket) =>
-    events.handshakeFailed(name, "timeout", socket.remoteAddress ?? "unknown", "too many wait for their handshake"),
-  );
+  const refused = (socket: Socket): void =>
+    events.handshakeFailed(name, "timeout", socket.remoteAddress ?? "unknown", "too many wait for their handshake");
+  handshakesInTurn(server, refused, tls.crowd);
   if (tls.clientCertificates) keepConnections(server, tls.connections);
   const addresses = new WeakMap<object, string>();
   // The address is gone from a socket that was reset: note it while it is there.

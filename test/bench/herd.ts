@@ -135,7 +135,6 @@ function modelHerd(title: string, within: number): void {
     ...costs,
     clients,
     limits: renewalLimits,
-    handshakesAtOnce: 256,
     maxConnections: 10_000,
     random,
   });

@@ -3,6 +3,7 @@
  * renewals in turn. What a real run on this machine would take hours for takes seconds, and every wait is seen.
  */
 import { noFailures, retryAt } from "../../agent-client/decide/backoff.ts";
+import { isCrowded } from "../../server/authority/crowd.ts";
 import { admissionQueue, type AdmissionLimits, type Applicant } from "../../server/authority/admission-queue.ts";
 
 export interface HerdClient extends Applicant {
@@ -16,8 +17,6 @@ export interface HerdModel {
   /** Processor time of a handshake with the gate's answer, and of a renewal after it. */
   readonly handshakeMs: number;
   readonly renewMs: number;
-  /** Under way together; the others wait for theirs. */
-  readonly handshakesAtOnce: number;
   /** Connections that wait for their handshake; beyond it they are refused. */
   readonly maxConnections: number;
   readonly random: () => number;
@@ -58,7 +57,7 @@ interface Visitor {
 }
 
 export function runHerd(model: HerdModel): HerdOutcome {
-  const queue = admissionQueue<Visit>(model.limits, model.random);
+  const queue = admissionQueue<Visit>(model.limits, model.random, () => isCrowded({ waiting: handshakes.length }));
   const arrivals = timeline<HerdClient>();
   const visitors = new Map<string, Visitor>();
   const handshakes: HerdClient[] = [];
@@ -97,8 +96,8 @@ export function runHerd(model: HerdModel): HerdOutcome {
     if (left <= 0) return void lost.push(client);
     const visit = { who: client.who, due: client.due, left, client, enteredAt: now };
     const { begins, dismissed } = queue.enter(visit, now);
-    if (begins) begin(visit);
-    else line.add(visit);
+    line.add(visit);
+    for (const next of begins) begin(next);
     if (dismissed === null) return;
     turnAway(dismissed.ticket, dismissed.retryAfterSeconds);
   };
@@ -110,8 +109,7 @@ export function runHerd(model: HerdModel): HerdOutcome {
   const finish = (visit: Visit): void => {
     const { client } = visit;
     served.push({ client, at: now, attempts: visitorOf(client).attempts, inLineMs: now - visit.enteredAt });
-    const next = queue.finish(now);
-    if (next !== null) begin(next);
+    for (const next of queue.finish(now)) begin(next);
   };
 
   for (;;) {
@@ -124,10 +122,10 @@ export function runHerd(model: HerdModel): HerdOutcome {
     }
     counts.longestLine = Math.max(counts.longestLine, queue.waiting());
     for (const late of queue.overdue(now)) turnAway(late.ticket, late.retryAfterSeconds);
-    // An event loop takes what is ready of both in turn: so many handshakes, then a step of all that is in work.
-    const round = model.handshakesAtOnce + model.limits.maxInWork;
-    turn = (turn + 1) % round;
-    const takesWork = work.length > 0 && (turn >= model.handshakesAtOnce || handshakes.length === 0);
+    for (const visit of queue.proceed(now)) begin(visit);
+    // An event loop takes from both in turn.
+    turn = 1 - turn;
+    const takesWork = work.length > 0 && (turn === 0 || handshakes.length === 0);
     const visit = takesWork ? work.shift() : undefined;
     const client = takesWork ? undefined : handshakes.shift();
     if (visit !== undefined) {

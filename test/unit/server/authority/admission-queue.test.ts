@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { assert as always, integer, property } from "fast-check";
-import { admissionQueue, type Applicant } from "../../../../server/authority/admission-queue.ts";
+import { admissionQueue, type Applicant, type Entered } from "../../../../server/authority/admission-queue.ts";
 import { type HerdClient, runHerd } from "../../../support/herd-model.ts";
 
 const hour = 3_600_000;
@@ -15,14 +15,18 @@ function applicant(who: string, left: number, due = true): Applicant {
 /** Nobody is in work for as long as the test looks at the line. */
 function busyQueue(changes: Partial<typeof limits> = {}, random = (): number => 0) {
   const queue = admissionQueue<Applicant>({ ...limits, ...changes }, random);
-  assert.deepEqual(queue.enter(applicant("in work", day), 0), { begins: true, dismissed: null });
+  assert.deepEqual(whoBegins(queue.enter(applicant("in work", day), 0)), ["in work"]);
   return queue;
 }
 
 function drained(queue: ReturnType<typeof busyQueue>, now = 1): string[] {
   const order: string[] = [];
-  for (let next = queue.finish(now); next !== null; next = queue.finish(now)) order.push(next.who);
+  for (let [next] = queue.finish(now); next !== undefined; [next] = queue.finish(now)) order.push(next.who);
   return order;
+}
+
+function whoBegins({ begins }: Pick<Entered<Applicant>, "begins">): string[] {
+  return begins.map(({ who }) => who);
 }
 
 describe("the line in front of issuing", () => {
@@ -49,25 +53,40 @@ describe("the line in front of issuing", () => {
     for (const who of ["a", "b", "c"]) queue.enter(applicant(who, day), 0);
     const late = queue.enter(applicant("less urgent", 2 * day), 0);
     assert.deepEqual(
-      [late.begins, late.dismissed?.ticket.who, late.dismissed?.because],
-      [false, "less urgent", "full"],
+      [whoBegins(late), late.dismissed?.ticket.who, late.dismissed?.because],
+      [[], "less urgent", "full"],
     );
     const urgent = queue.enter(applicant("more urgent", hour), 0);
-    assert.deepEqual([urgent.begins, urgent.dismissed?.ticket.who], [false, "c"]);
+    assert.deepEqual([whoBegins(urgent), urgent.dismissed?.ticket.who], [[], "c"]);
     assert.equal(queue.waiting(), 3);
     assert.deepEqual(drained(queue), ["more urgent", "a", "b"]);
   });
 
   it("no more are in work than may be, and a place that is free is taken at once", () => {
     const queue = admissionQueue<Applicant>({ ...limits, maxInWork: 2 }, () => 0);
-    assert.equal(queue.enter(applicant("a", day), 0).begins, true);
-    assert.equal(queue.enter(applicant("b", day), 0).begins, true);
-    assert.equal(queue.enter(applicant("c", day), 0).begins, false);
-    assert.equal(queue.finish(1)?.who, "c");
+    const enter = (who: string): string[] => whoBegins(queue.enter(applicant(who, day), 0));
+    assert.deepEqual([enter("a"), enter("b"), enter("c")], [["a"], ["b"], []]);
+    assert.deepEqual(whoBegins({ begins: queue.finish(1) }), ["c"]);
     assert.equal(queue.inWork(), 2);
-    assert.equal(queue.finish(2), null);
+    assert.deepEqual(queue.finish(2), []);
     assert.equal(queue.inWork(), 1);
-    assert.equal(queue.enter(applicant("d", day), 3).begins, true);
+    assert.deepEqual(enter("d"), ["d"]);
+  });
+
+  it("in a crowd one begins for every two that come, the most urgent; when it is over, all that may", () => {
+    let crowded = true;
+    const queue = admissionQueue<Applicant>(
+      { ...limits, maxInWork: 3, maxWaiting: 9 },
+      () => 0,
+      () => crowded,
+    );
+    const enter = (who: string, left: number): string[] => whoBegins(queue.enter(applicant(who, left), 0));
+    assert.deepEqual([enter("weeks", 21 * day), enter("hour", hour)], [[], ["hour"]]);
+    assert.deepEqual([enter("day", day), enter("minute", 60_000)], [[], ["minute"]]);
+    assert.deepEqual(queue.finish(1), [], "nobody came meanwhile");
+    assert.deepEqual(queue.proceed(1), []);
+    crowded = false;
+    assert.deepEqual(whoBegins({ begins: queue.proceed(2) }), ["day", "weeks"]);
   });
 
   it("whoever has gone is not served, and leaves a place", () => {
@@ -192,7 +211,6 @@ describe("a herd", () => {
     limits: { maxInWork: 8, maxWaiting: 50, maxWait: 15_000 },
     handshakeMs: 1,
     renewMs: 2,
-    handshakesAtOnce: 32,
     maxConnections: 5_000,
   };
 

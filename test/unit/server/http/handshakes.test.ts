@@ -20,7 +20,8 @@ async function start(limits: HandshakeLimits) {
   const server = createServer(settings, (_request, response) => response.end("hello"));
   server.on("tlsClientError", () => undefined);
   const counts = { refused: 0, accepted: 0 };
-  handshakesInTurn(server, () => (counts.refused += 1), limits);
+  const crowd = { waiting: 0 };
+  handshakesInTurn(server, () => (counts.refused += 1), crowd, limits);
   server.on("connection", () => (counts.accepted += 1));
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -46,17 +47,20 @@ async function start(limits: HandshakeLimits) {
     await until("it is accepted", () => counts.accepted > before);
     return socket;
   };
-  return { counts, visit, silent };
+  return { counts, crowd, visit, silent };
 }
 
 describe("handshakes in turn", () => {
   it("one waits until another is over, and is then made as if it had not waited", async () => {
-    const { visit, silent } = await start({ maxAtOnce: 2 });
+    const { crowd, visit, silent } = await start({ maxAtOnce: 2 });
     const [first] = [await silent(), await silent()];
+    assert.equal(crowd.waiting, 0);
     const answer = visit();
     assert.equal(await Promise.race([answer, sleep(150).then(() => "waits")]), "waits");
+    assert.equal(crowd.waiting, 1);
     first.destroy();
     assert.equal(await answer, "hello");
+    assert.equal(crowd.waiting, 0);
   });
 
   it("a connection that is kept afterwards takes nobody's turn", async () => {
