@@ -71,7 +71,6 @@ export interface OperatorAnswer {
   readonly role: string;
   readonly state: string;
   readonly leaf: { readonly serial: string; readonly notAfter: string; readonly state: string } | null;
-  readonly lastSeen: string | null;
 }
 
 export interface ApprovalAnswer {

@@ -269,11 +269,13 @@ async function meetRoot(enrollment: string, rootFingerprint: string): Promise<st
 }
 
 /** The listeners keep the distance of the defaults (admin 8445, enrollment 8444, agents 8443) unless it is said where they are. */
-function readUrls(server: string, { enrollment, agents }: LoginOptions): Urls {
+export function readUrls(server: string, { enrollment, agents }: Pick<LoginOptions, "enrollment" | "agents">): Urls {
   const admin = readUrl("--server", server);
   const beside = (distance: number): string => {
     const url = new URL(admin);
-    url.port = String(Number(admin.port === "" ? 443 : admin.port) - distance);
+    const port = Number(admin.port === "" ? 443 : admin.port) - distance;
+    if (port < 1) throw new UsageError(`Say where the other listeners of ${server} are: --enrollment URL --agents URL`);
+    url.port = String(port);
     return url.origin;
   };
   return {

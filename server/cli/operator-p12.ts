@@ -36,7 +36,7 @@ export async function writeP12(terminal: Terminal, options: P12Options): Promise
   const until = moment(files.leaf.validToDate.toISOString(), terminal.clock.now());
   terminal.out(`${options.out} holds key and certificate of ${alias}, until ${until}${where}.\n`);
   terminal.err(
-    "Import it into the browser and delete it. The copy does not renew itself: make a new one before it ends.\n",
+    "Import it into the browser and delete it. The copy does not renew itself: make a new one when the command line has renewed.\n",
   );
 }
 

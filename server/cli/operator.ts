@@ -48,12 +48,9 @@ export function addOperatorCommands(program: Command, terminal: Terminal): void 
         item.role,
         item.state,
         item.leaf === null ? "no certificate" : moment(item.leaf.notAfter),
-        moment(item.lastSeen),
       ]);
       terminal.out(
-        json
-          ? asJson(items)
-          : asTable(["OPERATOR", "ROLE", "STATE", "CERTIFICATE UNTIL", "LAST SEEN"], rows, "There are none."),
+        json ? asJson(items) : asTable(["OPERATOR", "ROLE", "STATE", "CERTIFICATE UNTIL"], rows, "There are none."),
       );
     }),
   );

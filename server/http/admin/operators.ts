@@ -27,7 +27,6 @@ const operatorFields = {
     "the certificate in force; null: he cannot act",
   ),
   createdAt: time,
-  lastSeen: nullable(time),
 };
 
 const operatorAnswer = z.strictObject(operatorFields).meta({ id: "Operator" });
@@ -139,6 +138,5 @@ async function describeOperator(
         ? null
         : { serial: leaf.serial, notAfter: isoTime(leaf.notAfter), state: leaf.state, fingerprint: leaf.fingerprint },
     createdAt: isoTime(row.createdAt),
-    lastSeen: row.lastSeenAt === null ? null : isoTime(row.lastSeenAt),
   };
 }
