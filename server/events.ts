@@ -117,30 +117,7 @@ export function createEvents(log: Logger, metrics: Metrics) {
     faulted(error: unknown, where: string, requestId?: string): void {
       log.error({ err: error, where, requestId }, "fault");
     },
-    journal(event: JournalEvent): void {
-      switch (event.kind) {
-        case "based":
-          return log.warn(
-            { line: event.line, reason: event.reason },
-            "the journal begins here; make a backup now: a restore of an older one lacks what came before",
-          );
-        case "redone":
-          return log.warn({ line: event.line }, "what a crash kept from the database was carried out from the journal");
-        case "trimmed":
-          return log.warn(
-            { file: event.segment, bytes: event.bytes },
-            "a line that a crash cut off was removed from the journal",
-          );
-        case "exposed":
-          return log.warn({ directory: event.directory }, "others than the owner can read the journal: chmod 700");
-        case "failing":
-          metrics.journalFailing.set(1);
-          return log.error({ reason: event.failure }, "the journal cannot be written; every write is refused");
-        case "recovered":
-          metrics.journalFailing.set(0);
-          return log.info("the journal can be written again");
-      }
-    },
+    journal: (event: JournalEvent): void => sayOfJournal(event, log, metrics),
     backedUp({ name, path, size, createdAt }: BackupSummary): void {
       log.info({ name, path, size, createdAt: new Date(createdAt).toISOString() }, "backup made");
     },
@@ -171,6 +148,31 @@ export function createEvents(log: Logger, metrics: Metrics) {
       metrics.requestDuration.observe({ listener, route, status: String(status) }, seconds);
     },
   };
+}
+
+function sayOfJournal(event: JournalEvent, log: Logger, metrics: Metrics): void {
+  switch (event.kind) {
+    case "based":
+      return log.warn(
+        { line: event.line, reason: event.reason },
+        "the journal begins here; make a backup now: a restore of an older one lacks what came before",
+      );
+    case "redone":
+      return log.warn({ line: event.line }, "what a crash kept from the database was carried out from the journal");
+    case "trimmed":
+      return log.warn(
+        { file: event.segment, bytes: event.bytes },
+        "a line that a crash cut off was removed from the journal",
+      );
+    case "exposed":
+      return log.warn({ directory: event.directory }, "others than the owner can read the journal: chmod 700");
+    case "failing":
+      metrics.journalFailing.set(1);
+      return log.error({ reason: event.failure }, "the journal cannot be written; every write is refused");
+    case "recovered":
+      metrics.journalFailing.set(0);
+      return log.info("the journal can be written again");
+  }
 }
 
 function describeLeaf(leaf: NewCertificate | PresentedLeaf): Record<string, unknown> {
