@@ -43,7 +43,7 @@ CREATE INDEX certificates_by_end ON certificates (not_after);
 DROP TRIGGER certificates_are_kept;
 CREATE TRIGGER certificates_are_kept BEFORE DELETE ON certificates
 WHEN OLD.not_after >= (SELECT horizon FROM retention) BEGIN
-  SELECT RAISE(ABORT, 'issued certificates are deleted only by retention, long after they expired');
+  SELECT RAISE(ABORT, 'issued certificates are never deleted, but by retention long after they expired');
 END;
 CREATE TRIGGER certificate_totals_delete AFTER DELETE ON certificates BEGIN
   UPDATE certificate_totals SET count = count - 1 WHERE state = OLD.state AND profile = OLD.profile;

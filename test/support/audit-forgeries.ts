@@ -55,7 +55,8 @@ export const forgeries: readonly Forgery[] = [
   set("hash", "0".repeat(64)),
   {
     name: "detail edited in a way that JSON reads alike",
-    alter: (altered, { row }) => altered.sql("UPDATE audit SET detail = replace(detail, ':', ': ') WHERE seq = ?", row),
+    alter: (altered, { row }) =>
+      altered.sql(`UPDATE audit SET detail = replace(detail, '":', '": ') WHERE seq = ?`, row),
     finds: ["altered", (scene) => scene.row],
   },
   {

@@ -3,13 +3,23 @@
  * verifier can see without the checkpoints that were kept elsewhere.
  */
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { type Checkpoint, checkpointLine, findCheckpoint, issuerKeys } from "../../../../server/audit-checkpoint.ts";
+import {
+  type Checkpoint,
+  checkpointLine,
+  findCheckpoint,
+  issuerKeys,
+  signCheckpoint,
+} from "../../../../server/audit-checkpoint.ts";
+import { createRoot } from "../../../../server/ca/ceremony.ts";
+import { openIssuer } from "../../../../server/ca/issuer.ts";
 import { type AuditReport, createAuditVerifier } from "../../../../server/audit-verify.ts";
-import { pemDecode } from "@newleaf/shared/pem";
-import { firstMarkFrom, forgeCheckpoint, forgeries, noCheckpoints } from "../../../support/audit-forgeries.ts";
+import { generateKey } from "@newleaf/shared/key-algorithm";
+import { pemDecode, pemEncode } from "@newleaf/shared/pem";
+import { firstMarkFrom, forgeries, noCheckpoints } from "../../../support/audit-forgeries.ts";
 import { type Forger, forger } from "../../../support/audit-forger.ts";
 import { type OperatorCommands, operatorCommands } from "../../../support/operator-commands.ts";
 import { startService, type TestService } from "../../../support/service.ts";
@@ -172,12 +182,22 @@ describe("a copy that was altered, by `audit verify --file` without a service", 
   }
 
   it("issuers of the forger's own: no root vouches for them", async () => {
-    using altered = forger(database, join(service.dir, "altered.db"));
-    await forgeCheckpoint(altered, "0123456789abcdef");
-    const forged = (await altered.checkpoints()).at(-1) ?? "";
-    const rootsOnly = await verifyCopy([...copy, forged]);
-    assert.equal(rootsOnly.code, 1);
-    assert.match(rootsOnly.err, /none of those trusted here/);
+    const key = await generateKey("ecdsa-p256");
+    const now = Date.now();
+    const der = await createRoot({ caName: "Test Lab", now, key, random: randomBytes(16) });
+    const certificate = pemEncode("CERTIFICATE", der);
+    const forged = checkpointLine(signCheckpoint({ seq: last, hash: "0".repeat(64) }, now, openIssuer(der, key)));
+    const { code, err } = await verifyCopy([JSON.stringify({ issuer: "forged", certificate }), ...copy, forged]);
+    assert.equal(code, 1);
+    assert.match(err, /which is none of those trusted here/);
+    const named = join(service.dir, "forger.pem");
+    writeFileSync(named, certificate);
+    const asNamed = await verifyCopy([...copy, forged], "--issuer", named);
+    assert.match(
+      asNamed.err,
+      new RegExp(`row ${last} is not the one that the checkpoint`),
+      "now it is one to be compared with",
+    );
   });
 
   it("a file without checkpoints is wrong usage, not a comparison that held", async () => {

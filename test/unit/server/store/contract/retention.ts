@@ -53,6 +53,13 @@ export function retentionContract(open: OpenStore): void {
       assert.equal((await store.findIdentity("gateway-2"))?.state, "removed", "that it was here stays known");
     });
 
+    it("keeps an empty lineage that was never ended: of whom it was is known, how it went on is not", async () => {
+      const old = await f.enrolled(store, "gateway-1");
+      await store.recordIssuance(f.enrollment(f.leaf("gateway-1")));
+      assert.deepEqual(await forget(), { ...none, certificates: 1, keys: 1 });
+      assert.equal((await store.findLineage(old.lineage ?? ""))?.state, "active");
+    });
+
     it("keeps what a CRL must still list, and the CRL says the same before and after", async () => {
       const first = await f.enrolled(store, "gateway-1");
       const renewed = f.renewal(first);
