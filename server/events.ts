@@ -36,6 +36,14 @@ interface Who {
 
 export function createEvents(log: Logger, metrics: Metrics) {
   return {
+    ...leafEvents(log, metrics),
+    ...safekeepingEvents(log, metrics),
+    ...requestEvents(log, metrics),
+  };
+}
+
+function leafEvents(log: Logger, metrics: Metrics) {
+  return {
     issued(leaf: NewCertificate): void {
       metrics.issued.inc({ profile: leaf.profile, kind: leaf.kind });
       log.info({ ...describeLeaf(leaf), kind: leaf.kind, notAfter: new Date(leaf.notAfter).toISOString() }, "issued");
@@ -65,6 +73,12 @@ export function createEvents(log: Logger, metrics: Metrics) {
       const level = report.failure === undefined ? "debug" : "warn";
       log[level]({ identity: leaf.identity, failure: report.failure, clockSkewMs }, "reported");
     },
+  };
+}
+
+/** The audit log, the journal, backups and what a restore left. */
+function safekeepingEvents(log: Logger, metrics: Metrics) {
+  return {
     /** The log is a target, too: it always has the whole line. */
     checkpointed(checkpoint: Checkpoint): void {
       metrics.auditCheckpoint.set({ target: "store" }, Date.parse(checkpoint.at) / 1000);
@@ -87,6 +101,28 @@ export function createEvents(log: Logger, metrics: Metrics) {
         "the audit log was altered; run `newleaf audit verify` and compare with the checkpoints kept elsewhere",
       );
     },
+    journal: (event: JournalEvent): void => sayOfJournal(event, log, metrics),
+    backedUp({ name, path, size, createdAt }: BackupSummary): void {
+      log.info({ name, path, size, createdAt: new Date(createdAt).toISOString() }, "backup made");
+    },
+    /** When the newest backup in the configured place was made. */
+    backupStands(at: number | null): void {
+      metrics.backupLastSuccess.set(at === null ? 0 : at / 1000);
+    },
+    backupFailed(error: unknown): void {
+      log.error({ err: error }, "the backup failed; earlier ones are untouched");
+    },
+    restored(restore: { readonly epoch: number; readonly at: number; readonly detail: object }): void {
+      log.warn(
+        { epoch: restore.epoch, at: new Date(restore.at).toISOString(), ...restore.detail },
+        "this authority was restored from a backup; make sure that the service it replaces stays stopped",
+      );
+    },
+  };
+}
+
+function requestEvents(log: Logger, metrics: Metrics) {
+  return {
     /** An operator's act. */
     acted(action: string, caller: Who, detail: Readonly<Record<string, unknown>>): void {
       log.info(
@@ -116,23 +152,6 @@ export function createEvents(log: Logger, metrics: Metrics) {
     },
     faulted(error: unknown, where: string, requestId?: string): void {
       log.error({ err: error, where, requestId }, "fault");
-    },
-    journal: (event: JournalEvent): void => sayOfJournal(event, log, metrics),
-    backedUp({ name, path, size, createdAt }: BackupSummary): void {
-      log.info({ name, path, size, createdAt: new Date(createdAt).toISOString() }, "backup made");
-    },
-    /** When the newest backup in the configured place was made. */
-    backupStands(at: number | null): void {
-      metrics.backupLastSuccess.set(at === null ? 0 : at / 1000);
-    },
-    backupFailed(error: unknown): void {
-      log.error({ err: error }, "the backup failed; earlier ones are untouched");
-    },
-    restored(restore: { readonly epoch: number; readonly at: number; readonly detail: object }): void {
-      log.warn(
-        { epoch: restore.epoch, at: new Date(restore.at).toISOString(), ...restore.detail },
-        "this authority was restored from a backup; make sure that the service it replaces stays stopped",
-      );
     },
     unvouched(leaf: { readonly serial: string; readonly identity: string; readonly address: string }): void {
       const { serial, identity, address } = leaf;
