@@ -5,9 +5,11 @@ import type { KeyObject } from "node:crypto";
 import type { CertificateAnswer, PendingAnswer } from "@newleaf/shared/api";
 import { keyFingerprint } from "@newleaf/shared/fingerprint";
 import type { ProblemCode } from "@newleaf/shared/problems";
+import { decideRequest } from "../../../../server/authority/approvals.ts";
+import type { IssuanceRecord } from "../../../../server/store/certificates.ts";
 import { call, csrFor, type Host, newKey, renew, settled, use } from "../../../support/agent-client.ts";
 import { person, type Person } from "../../../support/operators.ts";
-import { operatorId, startService, type TestService } from "../../../support/service.ts";
+import { startService, type TestService } from "../../../support/service.ts";
 
 interface Approval {
   readonly id: string;
@@ -267,6 +269,60 @@ describe("a request without anything", () => {
   });
 });
 
+describe("between the second yes and its commit", () => {
+  /** Carol's yes, except that `act` happens right before the certificate would be recorded. */
+  async function decidedWhile(request: string, act: () => Promise<unknown>): Promise<boolean> {
+    const { authority } = service.server;
+    let done = false;
+    const recordIssuance = async (record: IssuanceRecord): Promise<void> => {
+      if (!done) {
+        done = true;
+        await act();
+      }
+      await authority.store.recordIssuance(record);
+    };
+    const store = new Proxy(authority.store, {
+      get: (target, name, receiver) =>
+        name === "recordIssuance" ? recordIssuance : (Reflect.get(target, name, receiver) as unknown),
+    });
+    const { id: actor } = carol;
+    const caller = { requestId: "t", address: "127.0.0.1", actorKind: "operator", actor, role: "approver" } as const;
+    const decision = { decision: "approve", identity: id, fingerprint: keyFingerprint(key) } as const;
+    const { certificate } = await decideRequest({ ...authority, store }, { ...caller }, request, decision);
+    assert.ok(done, "nothing was about to be issued");
+    return certificate !== null;
+  }
+
+  for (const [what, act] of [
+    ["the first operator's role is lifted", () => changeRole(bob, "viewer")],
+    ["the first operator is suspended", () => service.admin("POST", `/v1/identities/${bob.id}/suspension`)],
+    ["the token is revoked", async () => bob.ask("DELETE", `/v1/tokens/${await newestToken()}`)],
+  ] as const) {
+    it(`nothing is issued when ${what}`, async () => {
+      await add();
+      const request = await waits(await token(bob));
+      assert.equal(await decidedWhile(request, act), false);
+      assert.equal((await service.server.authority.store.listUsable(id, service.clock.now())).length, 0);
+      assert.deepEqual(yeses(await show(request)), [`${carol.id} approval`]);
+      await service.admin("DELETE", `/v1/identities/${bob.id}/suspension`);
+      await changeRole(bob, "operator");
+    });
+  }
+
+  it("nothing is issued when the second operator's own role is lifted", async () => {
+    await add();
+    const request = await waits(await token(bob));
+    await assert.rejects(
+      decidedWhile(request, () => changeRole(carol, "viewer")),
+      refused("not-permitted"),
+    );
+    await changeRole(carol, "approver");
+  });
+
+  const newestToken = async (): Promise<string> =>
+    (await service.server.authority.store.listTokens({ limit: 1, identity: id })).items[0]?.id ?? "";
+});
+
 describe("an operator who is no longer what he was", () => {
   it("counts no more when his role was lifted, and again when he has it back", async () => {
     await add();
@@ -323,49 +379,5 @@ describe("other ways to a certificate that needs two", () => {
     const csr = csrFor(key, { dns: ["somebody-else.claw.internal"] });
     const asked = call(service, "enrollment", "POST", "/v1/enrollments", { body: { csr, token: made.token } });
     await assert.rejects(asked, refused("names-not-permitted"));
-  });
-});
-
-describe("the rule for operators themselves", () => {
-  let guarded: TestService;
-  before(async () => {
-    guarded = await startService();
-  });
-  after(() => guarded[Symbol.asyncDispose]());
-
-  it("is the configuration's of now; nobody approves a certificate of his own", async () => {
-    const eve = await person(guarded, "eve@operators", "admin");
-    const mallory = await person(guarded, "mallory@operators", "admin");
-    // The service begins anew with other settings: what waits is judged by them.
-    const profiles = { ...guarded.server.authority.config.profiles };
-    const config = {
-      ...guarded.server.authority.config,
-      profiles: { ...profiles, operator: { ...profiles.operator, approvals: 2 } },
-    };
-    const authority = { ...guarded.server.authority, config };
-    const { decideRequest } = await import("../../../../server/authority/approvals.ts");
-    const { enroll: enrollUseCase } = await import("../../../../server/authority/enroll.ts");
-    const { token: text } = await guarded.admin<{ token: string }>("POST", "/v1/tokens", { identity: eve.id });
-    const stranger = { requestId: "t", address: "127.0.0.1", actorKind: "stranger" as const, actor: "stranger" };
-    const outcome = await enrollUseCase(authority, { ...stranger }, { csr: csrFor(key), token: text });
-    assert.ok(outcome.kind === "pending");
-    const as = (actor: string) => ({ ...stranger, actorKind: "operator" as const, actor, role: "admin" as const });
-    const decision = { decision: "approve" as const, identity: eve.id, fingerprint: keyFingerprint(key) };
-    await assert.rejects(decideRequest(authority, as(eve.id), outcome.request.id, decision), refused("not-permitted"));
-    await assert.rejects(decideRequest(authority, as(operatorId), outcome.request.id, decision), refused("conflict"));
-    const lesser = { ...as("carol@operators"), role: "approver" as const };
-    const no = { ...decision, decision: "deny" as const };
-    await assert.rejects(decideRequest(authority, lesser, outcome.request.id, no), refused("not-permitted"));
-    const { certificate } = await decideRequest(authority, as(mallory.id), outcome.request.id, decision);
-    assert.equal(certificate?.identity, eve.id);
-
-    // A token that an operator made for himself is nobody's yes.
-    key = await newKey();
-    const own = await mallory.ask<{ token: string }>("POST", "/v1/tokens", { identity: mallory.id });
-    const waiting = await enrollUseCase(authority, { ...stranger }, { csr: csrFor(key), token: own.token });
-    assert.ok(waiting.kind === "pending");
-    const yes = { decision: "approve" as const, identity: mallory.id, fingerprint: keyFingerprint(key) };
-    assert.equal((await decideRequest(authority, as(operatorId), waiting.request.id, yes)).certificate, null);
-    await assert.rejects(decideRequest(authority, as(mallory.id), waiting.request.id, yes), refused("not-permitted"));
   });
 });
