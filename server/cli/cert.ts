@@ -12,6 +12,7 @@ import {
 } from "./admin-command.ts";
 import type { CertificateSummary } from "./answers.ts";
 import { asJson, asRecord, asTable, moment } from "./output.ts";
+import { certificateSorts } from "../store/certificates.ts";
 import type { Terminal } from "./terminal.ts";
 import { addUnvouchedCommands } from "./unvouched.ts";
 import { addRevocationCommands } from "./revocation.ts";
@@ -31,6 +32,9 @@ interface ListOptions {
   readonly state?: string;
   readonly profile?: string;
   readonly expiresBefore?: string;
+  readonly label?: string;
+  readonly search?: string;
+  readonly sort?: string;
 }
 
 const states = ["pending", "current", "superseded", "replaced", "held", "revoked", "expired"];
@@ -38,7 +42,11 @@ function addList(group: Command, terminal: Terminal): void {
   listingCommand(group, {
     usage: "list",
     summary: "every certificate in the store",
-    examples: ["newleaf cert list --identity gateway-1", "newleaf cert list --state revoked --json"],
+    examples: [
+      "newleaf cert list --identity gateway-1",
+      "newleaf cert list --state revoked --json",
+      "newleaf cert list --search 4F:1C:09:D2",
+    ],
   })
     .option("--identity <id>", "only of this identity")
     .option("--state <state>", "pending, current, superseded, replaced, held, revoked or expired", oneOf(...states))
@@ -48,15 +56,16 @@ function addList(group: Command, terminal: Terminal): void {
       oneOf("agent", "gateway", "operator", "service"),
     )
     .option("--expires-before <duration>", "only leaves in force that end within this time", durationText)
+    .option("--label <label>", "only of identities with this label: key=value, or a key")
+    .option(
+      "--search <text>",
+      "part of the identity's id, names, labels or owner; or the beginning of a serial, or of the fingerprint of key or certificate",
+    )
+    .option("--sort <order>", `${certificateSorts.join(", ")} (default: -issuedAt)`, oneOf(...certificateSorts))
     .action(
       withClient<ListOptions>(terminal, async ({ client, options, json }) => {
-        const { identity, state, profile, expiresBefore } = options;
-        const query = {
-          identity,
-          state,
-          profile,
-          expiresBefore,
-        };
+        const { identity, state, profile, expiresBefore, label, search, sort } = options;
+        const query = { identity, state, profile, expiresBefore, label, q: search, sort };
         if (options.csv === true) return printCsv(terminal, client, "/v1/certificates", query);
         const items = await client.list<CertificateSummary>("/v1/certificates", query);
         const rows = items.map((item) => [
