@@ -1,11 +1,11 @@
 /**
  * kill -9 of the service at random moments under load. Enrollments by token, renewals and first uses run without pause; at a random
  * moment the process dies. Afterwards: every certificate a client received is in the store, no serial stands twice, the audit chain
- * verifies, and the next start needs no hand.
+ * verifies, and the next start needs no hand. With a journal: it makes the same database again.
  */
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,7 +14,9 @@ import { createCsr } from "@newleaf/shared/csr";
 import { requestJson } from "@newleaf/shared/http-client";
 import { pemDecode, pemEncode } from "@newleaf/shared/pem";
 import { verifyAuditChain } from "../../server/audit-chain.ts";
+import { replayJournal } from "../../server/store/sqlite/replay.ts";
 import { openSqliteStore } from "../../server/store/sqlite/store.ts";
+import { assertSameTables } from "../support/database-tables.ts";
 import { initDataDir, operatorId } from "../support/service.ts";
 import { serve, type ServiceProcess } from "../support/service-process.ts";
 
@@ -33,10 +35,21 @@ interface Received {
 
 const holders = 6;
 
-export async function killRounds(rounds: number): Promise<{ received: number; rounds: number }> {
+export async function killRounds(
+  rounds: number,
+  { withJournal = false }: { readonly withJournal?: boolean } = {},
+): Promise<{ received: number; rounds: number }> {
   const dir = await mkdtemp(join(tmpdir(), "newleaf-kill-"));
   const dataDir = join(dir, "data");
   await initDataDir(dataDir, dir);
+  const journal = join(dir, "journal");
+  const env = withJournal ? { NEWLEAF_JOURNAL: journal } : {};
+  const database = join(dataDir, "newleaf.db");
+  const copy = join(dir, "copy.db");
+  if (withJournal) {
+    assert.equal(await (await serve(dataDir, env)).stop(), 0);
+    await copyFile(database, copy);
+  }
   const fleet: Holder[] = Array.from({ length: holders }, (_, index) => ({
     identity: `agent-${index}`,
     key: newKey(),
@@ -48,7 +61,7 @@ export async function killRounds(rounds: number): Promise<{ received: number; ro
   const admin = await operatorTls(dataDir, roots);
   try {
     for (let round = 0; round < rounds; round++) {
-      const service = await serve(dataDir);
+      const service = await serve(dataDir, env);
       await Promise.all(fleet.map((holder) => ensureEnrolled(service, admin, roots, holder, received)));
       const stop = { now: false };
       const load = fleet.map((holder) => keepRenewing(service, roots, holder, received, stop));
@@ -57,9 +70,13 @@ export async function killRounds(rounds: number): Promise<{ received: number; ro
       stop.now = true;
       await Promise.all(load);
     }
-    const survivor = await serve(dataDir);
+    const survivor = await serve(dataDir, env);
     assert.equal(await survivor.stop(), 0, "a start after the last kill, and a clean stop");
     await assertNothingLost(dataDir, received);
+    if (withJournal) {
+      assert.equal(replayJournal({ database: copy, directory: journal }).stopped, null);
+      assertSameTables(copy, database);
+    }
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
