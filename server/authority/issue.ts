@@ -138,7 +138,9 @@ function issuedEntry(caller: Caller, certificate: NewCertificate, request: Issue
     key: certificate.key,
     fingerprint: certificate.fingerprint,
     notAfter: isoTime(certificate.notAfter),
-    ...(request.replaces === undefined ? {} : { replaces: request.replaces.record.serial }),
+    ...(request.replaces === undefined
+      ? {}
+      : { replaces: request.replaces.record.serial, crl: request.replaces.crls[0]?.number ?? null }),
     ...request.facts,
   });
 }

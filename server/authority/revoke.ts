@@ -1,6 +1,7 @@
 /** Revocation by serial, lineage, identity or key; holds and their release. Refused from the very next request, on the CRL in the same transaction. */
 import { AppError } from "@newleaf/shared/problems";
 import { revocationReasons } from "@newleaf/shared/api";
+import type { AuditEntry } from "../store/audit.ts";
 import type { CertificateRow } from "../store/certificates.ts";
 import type { CrlRecord } from "../store/issuers.ts";
 import type { RevocationReason, RevocationRecord } from "../store/revocations.ts";
@@ -156,18 +157,6 @@ async function record(authority: Authority, caller: Caller, act: Act): Promise<r
     revokedAt: leaf.revokedAt ?? now,
     notAfter: leaf.notAfter,
   }));
-  const audit = changing.map((leaf) =>
-    auditEntry(caller, now, "certificate.revoked", leaf.serial, {
-      identity: leaf.identity,
-      lineage: leaf.lineage,
-      reason,
-      before: leaf.reason,
-    }),
-  );
-  const { identity } = act;
-  for (const lineage of act.lineages)
-    audit.push(auditEntry(caller, now, "lineage.revoked", lineage, { identity, reason }));
-  for (const key of act.blockedKeys) audit.push(auditEntry(caller, now, "key.blocked", key, { identity, reason }));
   const made = await commitWithNextCrls(authority, { add: records }, async (crls) => {
     await authority.store.revoke({
       records,
@@ -176,13 +165,31 @@ async function record(authority: Authority, caller: Caller, act: Act): Promise<r
       blockKeys: act.blockedKeys,
       endLineages: act.lineages,
       crls,
-      audit,
+      audit: entriesOf(caller, act, crls),
     });
     return crls;
   });
   turnAway(authority, changing);
   for (const revoked of records) authority.events.revoked(revoked);
   return made;
+}
+
+/** A row for each leaf, with the number of the CRL that lists it first, and for what else was done. */
+function entriesOf(caller: Caller, act: Act, crls: readonly CrlRecord[]): readonly AuditEntry[] {
+  const { changing, identity, reason, now } = act;
+  return [
+    ...changing.map((leaf) =>
+      auditEntry(caller, now, "certificate.revoked", leaf.serial, {
+        identity: leaf.identity,
+        lineage: leaf.lineage,
+        reason,
+        before: leaf.reason,
+        crl: crls.find((crl) => crl.issuerId === leaf.issuerId)?.number ?? null,
+      }),
+    ),
+    ...act.lineages.map((lineage) => auditEntry(caller, now, "lineage.revoked", lineage, { identity, reason })),
+    ...act.blockedKeys.map((key) => auditEntry(caller, now, "key.blocked", key, { identity, reason })),
+  ];
 }
 
 /** After the commit, whoever holds these leaves has no connection any more; a held poll is told why. */
@@ -288,10 +295,12 @@ export async function releaseHold(
     await requireTouch(authority, caller, leaf.identity);
     if (leaf.state !== "held")
       throw new AppError("conflict", `${serial} is ${leaf.state}, not held; only a hold can be lifted`);
-    const audit = [auditEntry(caller, now, "certificate.hold-released", serial, { identity: leaf.identity })];
     return withNextCrls(authority, { lift: { issuerId: leaf.issuerId, serial } }, async (made) => {
+      const number = made[0]?.number ?? null;
+      const facts = { identity: leaf.identity, crl: number };
+      const audit = [auditEntry(caller, now, "certificate.hold-released", serial, facts)];
       await authority.store.releaseHold({ serial, at: now, crls: made, audit });
-      return [{ issuer: leaf.issuerId, number: made[0]?.number ?? null }];
+      return [{ issuer: leaf.issuerId, number }];
     });
   });
   authority.events.acted("certificate.hold-released", caller, { serial });

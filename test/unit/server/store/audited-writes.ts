@@ -42,7 +42,7 @@ export function auditedWrites(): AuditedWrites {
   return {
     watch(store) {
       const writers = Object.fromEntries(writeNames.map((name) => [name, watched(store, name)]));
-      return { ...store, ...writers } as Store;
+      return { ...store, ...writers };
     },
     check() {
       const missing = writeNames.filter((name) => !seen.has(name) && unaudited[name] === undefined);
