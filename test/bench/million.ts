@@ -1,8 +1,9 @@
 /**
  * What an operator waits for with a million certificates over a hundred thousand identities: pages, searches, status, the scrape,
- * through the real service over mTLS. `bin/node test/bench/million.ts [--json] [--identities N] [--rounds N]`
+ * through the real service over mTLS. `bin/node test/bench/million.ts [--json] [--identities N] [--rounds N] [--keep DIR]`
  */
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { Agent, request as httpsRequest } from "node:https";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { tmpdir } from "node:os";
@@ -37,15 +38,19 @@ const generations = 10;
 /** Pages of a walk that are timed one by one. */
 const walked = 20;
 
-export async function benchMillion(identities: number, rounds: number): Promise<MillionFigures> {
-  const dir = await mkdtemp(join(tmpdir(), "newleaf-million-"));
+/** @param kept directory in which the filled store is left for another run; made when it is not there */
+export async function benchMillion(identities: number, rounds: number, kept?: string): Promise<MillionFigures> {
+  const dir = kept ?? (await mkdtemp(join(tmpdir(), "newleaf-million-")));
   try {
     const dataDir = join(dir, "data");
-    await initDataDir(dataDir, dir);
     const filled = performance.now();
-    await fillStore(dataDir, { identities, generations }, Date.now());
+    if (!existsSync(dataDir)) {
+      await mkdir(dir, { recursive: true, mode: 0o700 });
+      await initDataDir(dataDir, dir);
+      await fillStore(dataDir, { identities, generations }, Date.now());
+    }
     const started = performance.now();
-    const service = await serve(dataDir, { NEWLEAF_LOG_LEVEL: "warn" });
+    const service = await serve(dataDir, { NEWLEAF_LOG_LEVEL: "warn", NEWLEAF_BACKUP_SCHEDULE: "null" });
     const up = performance.now();
     try {
       const ask = await client(service, dataDir);
@@ -62,7 +67,7 @@ export async function benchMillion(identities: number, rounds: number): Promise<
       await service.stop();
     }
   } finally {
-    await rm(dir, { recursive: true, force: true });
+    if (kept === undefined) await rm(dir, { recursive: true, force: true });
   }
 }
 
@@ -178,7 +183,9 @@ if (import.meta.main) {
     const at = process.argv.indexOf(`--${name}`);
     return at === -1 ? usual : Number(process.argv[at + 1]);
   };
-  const figures = await benchMillion(option("identities", 100_000), option("rounds", 100));
+  const keep = process.argv.indexOf("--keep");
+  const kept = keep === -1 ? undefined : process.argv[keep + 1];
+  const figures = await benchMillion(option("identities", 100_000), option("rounds", 100), kept);
   if (process.argv.includes("--json")) console.log(JSON.stringify(figures));
   else {
     console.log(

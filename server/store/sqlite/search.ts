@@ -16,6 +16,8 @@ const fewestDigits = 4;
 export interface IdentitySet {
   /** `SELECT` of ids. */
   readonly members: string;
+  /** `SELECT` of a row for each, one after another: what `members` first collects, a count that stops early must not. */
+  readonly each: string;
   /** Whether `i`, a row of identities, belongs to it. */
   readonly holds: string;
   readonly parameters: readonly string[];
@@ -29,6 +31,7 @@ export function textSet(q: string): IdentitySet {
   return {
     // In double quotes: a phrase, whatever stands in it.
     members: "SELECT id FROM identities WHERE no IN (SELECT rowid FROM identity_search WHERE identity_search MATCH ?)",
+    each: "SELECT 1 FROM identity_search WHERE identity_search MATCH ?",
     parameters: [`"${text.replaceAll('"', '""')}"`],
     holds: "instr(i.search, ?) > 0",
     holdsParameters: [text],
@@ -41,12 +44,14 @@ export function labelSet(label: string): IdentitySet {
   if (at === -1) {
     return {
       members: "SELECT identity FROM identity_labels INDEXED BY identity_labels_by_key WHERE key = ?",
+      each: "SELECT 1 FROM identity_labels INDEXED BY identity_labels_by_key WHERE key = ?",
       parameters: [label],
       holds: "EXISTS (SELECT 1 FROM identity_labels l WHERE l.key = ? AND l.identity = i.id)",
     };
   }
   return {
     members: "SELECT identity FROM identity_labels WHERE key = ? AND value = ?",
+    each: "SELECT 1 FROM identity_labels WHERE key = ? AND value = ?",
     parameters: [label.slice(0, at), label.slice(at + 1)],
     holds: "EXISTS (SELECT 1 FROM identity_labels l WHERE l.key = ? AND l.value = ? AND l.identity = i.id)",
   };
@@ -55,7 +60,7 @@ export function labelSet(label: string): IdentitySet {
 /** Few enough to be looked up one by one. A text too short for the index is always taken for large. */
 export function isSmall(database: Connection, set: IdentitySet, q?: string): boolean {
   if (q !== undefined && [...q].length < shortestIndexed) return false;
-  const sql = `SELECT count(*) FROM (${set.members} LIMIT ${manyIdentities + 1})`;
+  const sql = `SELECT count(*) FROM (${set.each} LIMIT ${manyIdentities + 1})`;
   const count = prepare<readonly string[] & unknown[], number>(database, sql)
     .pluck()
     .get(...set.parameters);
