@@ -13,6 +13,7 @@ import { type RestoreReport, restore } from "../backup/restore.ts";
 import { makeIdentity } from "../backup/sealed-file.ts";
 import { loadConfig, parseConfig, resolveDataDir } from "../config.ts";
 import { isFounded } from "../data-directory.ts";
+import { lockDatabase } from "../store/sqlite/lock.ts";
 import { type AdminOptions, collect, commandGroup, readingCommand, withClient } from "./admin-command.ts";
 import { asJson, asTable, moment, printable } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
@@ -75,16 +76,22 @@ async function stoppedService(
 ): Promise<({ readonly authority: Authority } & AsyncDisposable) | null> {
   const dataDir = resolveDataDir(data, terminal.env);
   if (server !== undefined || as !== undefined || !isFounded(dataDir)) return null;
+  if (await isInUse(dataDir)) return null;
   const config = loadConfig({ dataDir, env: terminal.env });
   await using stack = new AsyncDisposableStack();
+  const authority = await openAuthority(stack, config, { clock: terminal.clock });
+  const opened = stack.move();
+  return { authority, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+}
+
+/** Then the service makes the backup itself. */
+async function isInUse(dataDir: string): Promise<boolean> {
   try {
-    const authority = await openAuthority(stack, config, { clock: terminal.clock });
-    const opened = stack.move();
-    return { authority, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+    const lock = await lockDatabase(join(dataDir, "newleaf.db"));
+    lock[Symbol.dispose]();
+    return false;
   } catch (error) {
-    // It runs: it makes the backup itself.
-    if (error instanceof AppError && error.code === "conflict" && error.message.startsWith("Another process"))
-      return null;
+    if (error instanceof AppError && error.code === "conflict") return true;
     throw error;
   }
 }

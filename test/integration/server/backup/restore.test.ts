@@ -1,6 +1,6 @@
 /** A service, a backup, more acts, the disk gone: what the restored service knows, with the journal and without. */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { readCrl } from "@newleaf/shared/crl";
@@ -198,6 +198,45 @@ describe("a service put back from a backup", () => {
 
   it("is not put back when its journal is forgotten by mistake", async () => {
     await assert.rejects(restoreFrom(story.old, story.backup, { isJournalLost: false }), /--journal/);
+  });
+
+  it("is not complete when a host has seen more than the journal tells", async () => {
+    const copy = join(mkdtempSync(join(story.old.dir, "journal-")), "lines");
+    cpSync(story.journal, copy, { recursive: true });
+    const file = join(story.old.dir, "newest.crl");
+    writeFileSync(file, story.crl);
+    // The segment with the revocation; what the restored service of before wrote behind it is not of this story.
+    const segments = readdirSync(copy)
+      .toSorted()
+      .map((name) => join(copy, name));
+    const told = segments.findIndex((path) => readFileSync(path, "utf8").includes("keyCompromise"));
+    const last = segments[told] ?? "";
+    for (const path of segments.slice(told + 1)) rmSync(path);
+    const lines = readFileSync(last, "utf8").split("\n");
+    const uptoRevocation = lines.findIndex((line) => line.includes("keyCompromise"));
+    writeFileSync(last, `${lines.slice(0, uptoRevocation).join("\n")}\n`);
+    const report = await restoreFrom(story.old, story.backup, { journal: copy, crls: [file] });
+    assert.deepEqual([report.complete, report.revoked], [false, 1]);
+    assert.match(report.incompleteBecause ?? "", /the journal is not the newest/);
+
+    writeFileSync(last, lines.map((line) => line.replace("keyCompromise", "superseded....")).join("\n"));
+    const damaged = await restoreFrom(story.old, story.backup, { journal: copy, crls: [file] });
+    assert.equal(damaged.complete, false);
+    assert.match(damaged.incompleteBecause ?? "", /hash/);
+  });
+
+  it("does not follow another journal", async () => {
+    const lines = join(mkdtempSync(join(story.old.dir, "foreign-")), "lines");
+    await using other = await startService({ NEWLEAF_JOURNAL: lines });
+    await other.token("somebody");
+    const refused = await restoreFrom(story.old, story.backup, { journal: lines }).then(
+      ({ incompleteBecause }) => incompleteBecause,
+      (error: unknown) => String(error),
+    );
+    assert.match(refused ?? "", /another/);
+    await assert.rejects(restoreFrom(story.old, story.backup, { journal: join(lines, "nowhere") }), {
+      code: "not-found",
+    });
   });
 
   it("does not follow a CRL of somebody else", async () => {

@@ -111,9 +111,8 @@ describe("backups", () => {
 
     service.clock.advance(2000);
     await assert.rejects(backUp(service, { recipients: ["age1nonsense"] }), { code: "request-invalid" });
-    chmodSync(directory, 0o500);
-    if (process.geteuid?.() !== 0) await assert.rejects(backUp(service), { code: "internal" });
-    chmodSync(directory, 0o700);
+    await assert.rejects(backUp(service, { directory: join(plain, manifestFile, "below") }), { code: "internal" });
+    await assert.rejects(backUp(service, { directory: "relative" }), { code: "request-invalid" });
     assert.equal(readdirSync(directory).length, 2);
 
     // What a crash left is neither listed nor kept.
