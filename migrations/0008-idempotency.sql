@@ -7,7 +7,8 @@ CREATE TABLE idempotent_requests (
   request_hash TEXT NOT NULL,
   begun_at INTEGER NOT NULL,
   expires_at INTEGER NOT NULL,
-  answer BLOB
+  answer BLOB,
+  answer_size INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX idempotent_requests_by_operator ON idempotent_requests (operator, expires_at);
+CREATE INDEX idempotent_requests_by_operator ON idempotent_requests (operator, expires_at, answer_size);
 CREATE INDEX idempotent_requests_by_expiry ON idempotent_requests (expires_at);

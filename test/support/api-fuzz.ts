@@ -40,15 +40,31 @@ export async function fuzzApi(judge: Judge, plan: FuzzPlan): Promise<FuzzReport>
   const begun = performance.now();
   const worker = async (): Promise<void> => {
     while (sent < plan.requests && faults.length < maxFaults) {
+      sent += 1;
+      if (chance.of(0.02)) {
+        const fault = await strayed(chance, plan);
+        if (fault !== null) faults.push(fault);
+        continue;
+      }
       const operation = chooseOperation(chance, judge.operations);
       const request = makeRequest(chance, judge, operation, plan);
-      sent += 1;
       const fault = await judged(judge, plan, operation, request, outcomes);
       if (fault !== null) faults.push(`${fault}\n    sent: ${shown(request)}`);
     }
   };
   await Promise.all(Array.from({ length: inFlight }, worker));
   return { requests: sent, seconds: (performance.now() - begun) / 1000, outcomes, faults };
+}
+
+/** To no operation at all: whatever it is, it is refused as a problem. */
+async function strayed(chance: Chance, { client, known }: FuzzPlan): Promise<string | null> {
+  const method = chance.pick(["PUT", "OPTIONS", "TRACE", "PROPFIND", "PATCH", "POST", "DELETE"]);
+  const place = chance.pick(["", "v1", "v1/tokens", "v1/audit", "V1/TOKENS", "openapi.json/", "v1/identities/", "v2"]);
+  const rest = chance.of(0.5) ? "" : `/${encode(known.one(chance, "id"))}/${encode(wildText(chance))}`;
+  const request = { method, path: `/${place}/none${rest}`, headers: headersOf(chance, true), body: "{}" };
+  const { status, headers } = await client.send(request);
+  const isProblem = status >= 400 && status < 500 && headers["content-type"] === "application/problem+json";
+  return isProblem ? null : `stray: ${status} for ${shown(request)}`;
 }
 
 async function judged(
@@ -97,7 +113,7 @@ function makeRequest(
     return chance.of(0.01) ? "%zz" : encodePath(noted(value === "" ? "-" : value));
   });
   const query = parameters
-    .filter((parameter) => parameter.in === "query" && chance.of(0.3))
+    .filter((parameter) => parameter.in === "query" && chance.of(parameter.required === true ? 0.9 : 0.3))
     .map(({ name, schema }) => `${name}=${encode(parameterText(chance, known, name, schema))}`);
   if (chance.of(0.03)) query.push(`${encode(wildText(chance).slice(0, 40))}=1`);
   if (chance.of(0.02)) query.push("limit=1&limit=2");

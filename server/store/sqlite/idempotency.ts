@@ -19,7 +19,7 @@ export function idempotencyWrites({ database }: WriteContext): IdempotencyWrites
   );
   const kept = prepare<[string, number], Kept>(
     database,
-    `SELECT count(*) AS requests, coalesce(sum(length(answer)), 0) AS bytes, coalesce(min(expires_at), 0) AS firstExpires
+    `SELECT count(*) AS requests, coalesce(sum(answer_size), 0) AS bytes, coalesce(min(expires_at), 0) AS firstExpires
      FROM idempotent_requests WHERE operator = ? AND expires_at > ?`,
   );
   const forget = prepare<[string]>(database, "DELETE FROM idempotent_requests WHERE key_hash = ?");
@@ -27,9 +27,9 @@ export function idempotencyWrites({ database }: WriteContext): IdempotencyWrites
     database,
     `INSERT INTO idempotent_requests (key_hash, operator, request_hash, begun_at, expires_at) VALUES (?, ?, ?, ?, ?)`,
   );
-  const answer = prepare<[Uint8Array, string]>(
+  const answer = prepare<[Uint8Array, number, string]>(
     database,
-    "UPDATE idempotent_requests SET answer = ? WHERE key_hash = ?",
+    "UPDATE idempotent_requests SET answer = ?, answer_size = ? WHERE key_hash = ?",
   );
   const drop = prepare<[number]>(database, "DELETE FROM idempotent_requests WHERE expires_at <= ?");
   return {
@@ -49,7 +49,7 @@ export function idempotencyWrites({ database }: WriteContext): IdempotencyWrites
       return null;
     },
     finishIdempotent(keyHash, bytes) {
-      answer.run(bytes, keyHash);
+      answer.run(bytes, bytes.length, keyHash);
     },
     abandonIdempotent(keyHash) {
       forget.run(keyHash);
