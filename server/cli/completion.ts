@@ -61,6 +61,12 @@ function completedOption({
   return {
     names: [short, long].filter((name) => name !== undefined && name !== null),
     summary: description,
-    value: !takesValue ? "none" : choices.length > 0 ? { choices } : /<(?:file|dir|path|csr)>/.test(flags) ? "file" : "any",
+    value: !takesValue
+      ? "none"
+      : choices.length > 0
+        ? { choices }
+        : /<(?:file|dir|path|csr)>/.test(flags)
+          ? "file"
+          : "any",
   };
 }
