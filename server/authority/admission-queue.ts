@@ -4,7 +4,7 @@
  * renewal window has not begun comes after all those whose has. Bounded: when it is full the least urgent goes, new or waiting,
  * and is told when to come back.
  *
- * The order is worth something only among those who are known. So in a crowd, while others wait to say who they are (the handshake), one
+ * The order is worth something only among those who are known. So in a crowd, while others wait to be let in and say who they are, one
  * begins for every two that come: getting to know them runs ahead of serving them, and the urgent are found early.
  *
  * Pure: times are milliseconds of a clock that only rises, chance is a parameter.
@@ -76,7 +76,7 @@ interface Waiting<Ticket> {
   readonly since: number;
 }
 
-/** `random` is uniform in [0, 1). `isCrowded`: others wait to say who they are. */
+/** `random` is uniform in [0, 1). `isCrowded`: others wait to be let in. */
 export function admissionQueue<Ticket extends Applicant>(
   limits: AdmissionLimits,
   random: () => number,

@@ -28,6 +28,8 @@ export interface Admission {
    * @throws TurnedAway (rate-limited), and what the work throws
    */
   inTurn<T>(applicant: Applicant, gone: AbortSignal, work: () => Promise<T>): Promise<T>;
+  /** Begins what may begin now that a crowd is over. */
+  proceed(): void;
   waiting(): number;
 }
 
@@ -49,7 +51,7 @@ interface Ticket extends Applicant {
   readonly dismiss: (dismissal: Dismissal<Ticket>) => void;
 }
 
-/** `isCrowded`: others wait to say who they are. `now`: milliseconds of a clock that only rises. */
+/** `isCrowded`: others wait to be let in. `now`: milliseconds of a clock that only rises. */
 export function createAdmission(
   limits: AdmissionLimits,
   isCrowded: () => boolean = () => false,
@@ -59,7 +61,6 @@ export function createAdmission(
   let sweeper: NodeJS.Timeout | null = null;
   const sweep = (): void => {
     for (const late of queue.overdue(now())) late.ticket.dismiss(late);
-    for (const ticket of queue.proceed(now())) ticket.begin();
     if (queue.waiting() > 0 || sweeper === null) return;
     clearInterval(sweeper);
     sweeper = null;
@@ -98,6 +99,9 @@ export function createAdmission(
       } finally {
         for (const next of queue.finish(now())) next.begin();
       }
+    },
+    proceed() {
+      for (const next of queue.proceed(now())) next.begin();
     },
     waiting: () => queue.waiting(),
   };

@@ -4,12 +4,12 @@ import type { Store } from "../store/store.ts";
 import { createAdmission, type Admission, enrollmentLimits, renewalLimits, TurnedAway } from "./admission.ts";
 import { createAllowance, type Allowance, type Rate } from "./allowance.ts";
 import type { Caller } from "./authority.ts";
-import { isCrowded, type Crowd } from "./crowd.ts";
+import { createCrowd, type Crowd } from "./crowd.ts";
 import { openPauseDesk, type PauseDesk } from "./pause-desk.ts";
 import { networkOf } from "@newleaf/shared/network";
 
 export interface Herd {
-  /** Who waits for a handshake on the agents listener. */
+  /** At the door of the agents listener. */
   readonly crowd: Crowd;
   /** By time to expiry. */
   readonly renewals: Admission;
@@ -21,10 +21,12 @@ export interface Herd {
 }
 
 export async function openHerd(store: Store, clock: Clock): Promise<Herd> {
-  const crowd: Crowd = { waiting: 0 };
+  const crowd = createCrowd();
+  const renewals = createAdmission(renewalLimits, crowd.isHere);
+  crowd.whenOver(renewals.proceed);
   return {
     crowd,
-    renewals: createAdmission(renewalLimits, () => isCrowded(crowd)),
+    renewals,
     enrollments: createAdmission(enrollmentLimits),
     requests: createAllowance(clock),
     pauses: await openPauseDesk(store, clock),

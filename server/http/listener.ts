@@ -9,7 +9,7 @@ import type { Address } from "../config-tree.ts";
 import type { Events, HandshakeFailure } from "../events.ts";
 import { keepConnections } from "./connections.ts";
 import type { ListenerName } from "./context.ts";
-import { handshakesInTurn } from "./handshakes.ts";
+import { watchCrowd } from "./crowd-watch.ts";
 import type { SecureContextSettings } from "./tls.ts";
 
 const handshakeTimeout = 10_000;
@@ -25,6 +25,8 @@ const maxConnections: Readonly<Record<ListenerName, number>> = {
   public: 1_000,
   ops: 100,
 };
+/** Connections that wait in the kernel, where they cost next to nothing, and not in their clients' retries; the kernel's own bound is somaxconn. */
+const backlog = 4_096;
 const stopGrace = 10_000;
 
 export interface Listener extends AsyncDisposable {
@@ -46,7 +48,7 @@ export interface ListenerOptions {
     readonly clientCertificates: boolean;
     /** Where connections are kept by the leaf they were made with. */
     readonly connections: Connections;
-    /** Told how many wait for their handshake. */
+    /** Told when more knock than are let in. */
     readonly crowd?: Crowd;
   };
 }
@@ -83,14 +85,11 @@ function tlsServer({ app, name, events }: ListenerOptions, tls: NonNullable<List
       rejectUnauthorized: false,
       handshakeTimeout,
       maxHeaderSize,
-      pauseOnConnect: true,
       ALPNProtocols: ["http/1.1"],
     },
     app,
   );
-  const refused = (socket: Socket): void =>
-    events.handshakeFailed(name, "timeout", socket.remoteAddress ?? "unknown", "too many wait for their handshake");
-  handshakesInTurn(server, refused, tls.crowd);
+  if (tls.crowd !== undefined) watchCrowd(server, tls.crowd);
   if (tls.clientCertificates) keepConnections(server, tls.connections);
   const addresses = new WeakMap<object, string>();
   // The address is gone from a socket that was reset: note it while it is there.
@@ -129,7 +128,7 @@ function listen(server: HttpServer | HttpsServer, { name, address }: ListenerOpt
         ),
       );
     });
-    server.listen(address.port, address.host, () => resolve());
+    server.listen({ port: address.port, host: address.host, backlog }, () => resolve());
   });
 }
 

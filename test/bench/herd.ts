@@ -135,7 +135,7 @@ function modelHerd(title: string, within: number): void {
     ...costs,
     clients,
     limits: renewalLimits,
-    maxConnections: 10_000,
+    maxConnections: 4_096,
     random,
   });
   const drained = Math.max(...outcome.served.map(({ at }) => at)) / 1000;
@@ -143,7 +143,7 @@ function modelHerd(title: string, within: number): void {
     `\nmodel: ${title}, ${costs.handshakeMs} ms a handshake and ${costs.renewMs} ms a renewal: drained after ${drained.toFixed(0)} s`,
   );
   console.log(
-    `  lost ${outcome.lost.length}; sent away ${outcome.turnedAway} times, no handshake ${outcome.refusedConnections} times; longest line ${outcome.longestLine}; out of order ${outcome.outOfOrder}; heap +${((process.memoryUsage().heapUsed - heap) / 1e6).toFixed(0)} MB`,
+    `  lost ${outcome.lost.length}; sent away ${outcome.turnedAway} times, no room ${outcome.refusedConnections} times; longest line ${outcome.longestLine}; out of order ${outcome.outOfOrder}; heap +${((process.memoryUsage().heapUsed - heap) / 1e6).toFixed(0)} MB`,
   );
   printWaits(
     outcome.served.map(({ client, at, attempts, inLineMs }) => ({

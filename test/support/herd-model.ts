@@ -3,7 +3,6 @@
  * renewals in turn. What a real run on this machine would take hours for takes seconds, and every wait is seen.
  */
 import { noFailures, retryAt } from "../../agent-client/decide/backoff.ts";
-import { isCrowded } from "../../server/authority/crowd.ts";
 import { admissionQueue, type AdmissionLimits, type Applicant } from "../../server/authority/admission-queue.ts";
 
 export interface HerdClient extends Applicant {
@@ -17,7 +16,7 @@ export interface HerdModel {
   /** Processor time of a handshake with the gate's answer, and of a renewal after it. */
   readonly handshakeMs: number;
   readonly renewMs: number;
-  /** Connections that wait for their handshake; beyond it they are refused. */
+  /** Connections that wait to be let in; more find no room. */
   readonly maxConnections: number;
   readonly random: () => number;
   /** When a client that was sent away comes back, after milliseconds; without it as the agent does. Null: as the agent does. */
@@ -46,6 +45,11 @@ export interface HerdOutcome {
 /** As agents do after a failed request (agent-client/context.ts). */
 const backoff = { baseMs: 30_000, capMs: 3_600_000 };
 
+/** As many rounds with somebody at the door as the service takes for a crowd. */
+const crowd = 32;
+/** A connection that finds no room in the kernel is tried again by the client's kernel, until its program gives up. */
+const synRetries = [1_000, 2_000, 4_000, 8_000];
+
 interface Visit extends Applicant {
   readonly client: HerdClient;
   readonly enteredAt: number;
@@ -54,10 +58,12 @@ interface Visit extends Applicant {
 interface Visitor {
   attempts: number;
   failures: number;
+  /** Of this attempt. */
+  knocks: number;
 }
 
 export function runHerd(model: HerdModel): HerdOutcome {
-  const queue = admissionQueue<Visit>(model.limits, model.random, () => isCrowded({ waiting: handshakes.length }));
+  const queue = admissionQueue<Visit>(model.limits, model.random, () => handshakes.length > crowd);
   const arrivals = timeline<HerdClient>();
   const visitors = new Map<string, Visitor>();
   const handshakes: HerdClient[] = [];
@@ -71,9 +77,10 @@ export function runHerd(model: HerdModel): HerdOutcome {
 
   for (const client of model.clients) {
     arrivals.add(client.arrives, client);
-    visitors.set(client.who, { attempts: 0, failures: noFailures.failures });
+    visitors.set(client.who, { attempts: 0, failures: noFailures.failures, knocks: 0 });
   }
-  const visitorOf = (client: HerdClient): Visitor => visitors.get(client.who) ?? { attempts: 0, failures: 0 };
+  const visitorOf = (client: HerdClient): Visitor =>
+    visitors.get(client.who) ?? { attempts: 0, failures: 0, knocks: 0 };
   const deadlineOf = (client: HerdClient): number => client.arrives + client.left;
   const again = (client: HerdClient, retryAfterSeconds?: number): void => {
     const visitor = visitorOf(client);
@@ -82,6 +89,19 @@ export function runHerd(model: HerdModel): HerdOutcome {
     const asked = { ...backoff, now, failures: visitor.failures, retryAfterSeconds, deadline, random: model.random() };
     const own = retryAfterSeconds === undefined ? null : model.comesBackAfter?.(client, retryAfterSeconds);
     arrivals.add(own == null ? retryAt(asked) : now + own, client);
+  };
+  const knock = (client: HerdClient): void => {
+    const visitor = visitorOf(client);
+    if (handshakes.length < model.maxConnections) {
+      visitor.knocks = 0;
+      handshakes.push(client);
+      return;
+    }
+    counts.refusedConnections += 1;
+    const retry = synRetries[visitor.knocks];
+    visitor.knocks = retry === undefined ? 0 : visitor.knocks + 1;
+    if (retry === undefined) again(client);
+    else arrivals.add(now + retry, client);
   };
   const begin = (visit: Visit): void => {
     line.delete(visit);
@@ -114,11 +134,7 @@ export function runHerd(model: HerdModel): HerdOutcome {
 
   for (;;) {
     for (let client = arrivals.take(now); client !== null; client = arrivals.take(now)) {
-      if (handshakes.length < model.maxConnections) handshakes.push(client);
-      else {
-        counts.refusedConnections += 1;
-        again(client);
-      }
+      knock(client);
     }
     counts.longestLine = Math.max(counts.longestLine, queue.waiting());
     for (const late of queue.overdue(now)) turnAway(late.ticket, late.retryAfterSeconds);
