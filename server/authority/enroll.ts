@@ -23,7 +23,7 @@ import {
   peopleOf,
   type Spending,
   tokenAdmission,
-  voiceOf,
+  type Yeses,
 } from "./two-persons.ts";
 
 export interface EnrollmentAsk {
@@ -159,35 +159,42 @@ async function admitted(authority: Authority, caller: Caller, admitted: Admitted
   const request = await openRequest(authority, caller, csr, claim, limits);
   if (request.state !== "pending" || admission.by === null) return requestOutcome(authority, request);
 
-  const now = authority.clock.now();
-  const { by, how, id } = admission;
-  const yes = { by, how, identity: identity.id, admission: id, at: now };
-  const { known, counting } = await findYeses(authority, request, identity);
-  // An operator said yes to the request before the token came: then that was the first one.
-  const revision = await voiceOf(authority, by, how, identity);
-  const others = counting.filter((earlier) => earlier.how === "approval");
-  const all = revision === null ? others : [...others, { ...yes, revision }];
-  if (peopleOf(all).size >= needed) {
-    const basis = { requestId: request.id, approvals: known, approvers: approversOf(all) };
-    const people = all.map((one) => ({ by: one.by, how: one.how }));
-    const certificate = await beginLineage(authority, caller, {
-      csr,
-      identity,
-      kind,
-      spends: { ...spends, ...basis },
-      facts: { ...facts, request: request.id, approvals: people },
-      decidedBy: by,
-    });
-    return { kind: "certificate", certificate };
-  }
-  const isNoted = known.some((row) => row.how === how && row.admission === id && row.by === by);
-  if (!isNoted) {
-    const detail = { identity: identity.id, key: csr.key, by, how, needed };
-    await authority.store.approveRequest(request.id, yes, known, [
-      auditEntry(caller, now, "enrollment.first-approval", request.id, detail),
-    ]);
-  }
-  return { kind: "pending", request };
+  const { known, counting } = await withFirstYes(authority, caller, { request, identity, admission, by: admission.by });
+  if (peopleOf(counting).size < needed) return { kind: "pending", request };
+  // An operator said yes to the key before what it came with was presented: then that was the first one.
+  const basis = { requestId: request.id, approvals: known, approvers: approversOf(counting) };
+  const approvals = counting.map(({ by, how }) => ({ by, how }));
+  const certificate = await beginLineage(authority, caller, {
+    csr,
+    identity,
+    kind,
+    spends: { ...spends, ...basis },
+    facts: { ...facts, request: request.id, approvals },
+    decidedBy: admission.by,
+  });
+  return { kind: "certificate", certificate };
+}
+
+interface FirstYes {
+  readonly request: RequestRow;
+  readonly identity: IdentityRow;
+  readonly admission: Admission;
+  readonly by: string;
+}
+
+/** Notes, once, that the request came with this admission, and says what counts then. */
+async function withFirstYes(authority: Authority, caller: Caller, first: FirstYes): Promise<Yeses> {
+  const { request, identity, admission, by } = first;
+  const { how, id } = admission;
+  const yeses = await findYeses(authority, request, identity);
+  if (yeses.known.some((row) => row.how === how && row.admission === id && row.by === by)) return yeses;
+  const at = authority.clock.now();
+  const detail = { identity: identity.id, key: request.key, by, how };
+  const yes = { by, how, identity: identity.id, admission: id, at };
+  await authority.store.approveRequest(request.id, yes, yeses.known, [
+    auditEntry(caller, at, "enrollment.first-approval", request.id, detail),
+  ]);
+  return findYeses(authority, request, identity);
 }
 
 async function refuseManyKeys({ store, clock }: Authority, csr: ParsedCsr, admission: Admission): Promise<void> {

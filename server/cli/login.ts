@@ -19,7 +19,7 @@ import { type HttpResponse, requestJson } from "@newleaf/shared/http-client";
 import { generateKey } from "@newleaf/shared/key-algorithm";
 import { isIdentityId } from "@newleaf/shared/names";
 import { pemDecode, pemEncode } from "@newleaf/shared/pem";
-import { AppError } from "@newleaf/shared/problems";
+import { AppError, type ProblemCode } from "@newleaf/shared/problems";
 import { LockTakenError, takeProcessLock } from "@newleaf/shared/process-lock";
 import { readToken } from "@newleaf/shared/token";
 import { adminClient } from "./admin-client.ts";
@@ -78,16 +78,26 @@ export async function login(terminal: Terminal, options: LoginOptions): Promise<
     const key = await readOrMakeKey(stage);
     terminal.err(`key ${keyFingerprint(key)}\n`);
     const body = { csr: pemEncode("CERTIFICATE REQUEST", createCsr({ key })), token, claim: "newleaf login" };
-    const answer = await askUntilDecided(terminal, { urls, roots, body });
+    const answer = await askUntilDecided(terminal, { urls, roots, body }).catch(droppingRefused(stage));
     refuseForeignKey(answer, keyFingerprint(key));
     await switchToNext(stage, answer.certificate + answer.chain);
   }
   const { leaf } = await readOperatorFiles(stage);
   const record = { ...urls, operator: identityOf(leaf) };
   await writeLogin(stage, record, roots);
-  const role = await firstUse(terminal, stage, record.operator);
+  const role = await firstUse(terminal, stage, record.operator).catch(droppingRefused(stage));
   const directory = await place(stage, join(logins, options.name ?? record.operator), record, roots);
   sayDone(terminal, readLogin(directory), leaf, role);
+}
+
+/** After these answers asking again helps nobody: the key that was made for it goes. */
+const finalRefusals: readonly ProblemCode[] = ["token-invalid", "enrollment-denied", "not-permitted"];
+
+function droppingRefused(stage: string): (error: unknown) => Promise<never> {
+  return async (error) => {
+    if (error instanceof AppError && finalRefusals.includes(error.code)) await rm(stage, { recursive: true });
+    throw error;
+  };
 }
 
 async function readOrMakeKey(stage: string): Promise<KeyObject> {
@@ -210,7 +220,7 @@ async function firstUse(terminal: Terminal, directory: string, operator: string)
     if (!(error instanceof AppError) || error.code !== "not-permitted") throw error;
     throw new AppError(
       "not-permitted",
-      `${operator} is no operator of this service: its token is for a host (newleaf-agent enroll), not for newleaf login`,
+      `${operator} is no operator of this service: its token, which is spent now, was for a host (newleaf-agent enroll): make another one for it`,
       { cause: error },
     );
   }
