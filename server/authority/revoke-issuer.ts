@@ -23,12 +23,16 @@ import { whereabouts } from "./whereabouts.ts";
 /** Rows that one transaction changes: some 20 ms of the writer's time. */
 const batchSize = 250;
 
+const longestAnswer = 20_000;
+
 /** What is still open after an issuer was revoked here, and the way to end it. */
 export interface IssuerStep {
   readonly issuer: string;
   readonly parent: string;
   /** The parent's newest CRL lists it. */
   readonly listedByParent: boolean;
+  /** Leaves still to be revoked one by one and listed, while none of them is accepted here any more. */
+  readonly unlistedLeaves: number;
   /** Other issuers that new leaves can come from. */
   readonly otherIssuers: number;
   /** The command that comes next; null when nothing is open. */
@@ -67,7 +71,7 @@ export async function revokeIssuer(
 
   await retire(authority, caller, row, { reason, now, total });
   remember(authority).add(id);
-  const number = await finish(authority, caller, id, reason);
+  const number = await withinPatience(finish(authority, caller, id, reason));
   return {
     ...outcome,
     crls: [{ issuer: id, number }],
@@ -90,14 +94,13 @@ export async function openIssuerSteps(authority: Authority): Promise<readonly Is
 /** Revokes what a crash or a store that could not write left of an issuer's leaves. To be called again and again; costs nothing when nothing is open. */
 export async function finishRevokedIssuers(authority: Authority, caller: Caller): Promise<void> {
   for (const id of remember(authority)) {
-    const row = requireIssuer(authority, id);
-    if (!running.has(row.id)) await finish(authority, caller, id, row.revocationReason ?? "unspecified");
+    await finish(authority, caller, id, requireIssuer(authority, id).revocationReason ?? "unspecified");
   }
 }
 
 const unfinished = new WeakMap<Authority, Set<string>>();
-/** Issuer ids whose leaves are being revoked at this moment. */
-const running = new Set<string>();
+/** By issuer id, while its leaves are being revoked: whoever asks again waits for the same work. Resolves to the number of the CRL. */
+const running = new WeakMap<Authority, Map<string, Promise<number | null>>>();
 
 /** At first every revoked issuer: who knows what the last process left. */
 function remember(authority: Authority): Set<string> {
@@ -126,23 +129,43 @@ async function retire(authority: Authority, caller: Caller, row: IssuerRow, act:
 }
 
 /** @returns number of the CRL that lists all its leaves; null when its key is not at hand */
-async function finish(
+function finish(authority: Authority, caller: Caller, id: string, reason: RevocationReason): Promise<number | null> {
+  const ofAuthority = running.get(authority) ?? new Map<string, Promise<number | null>>();
+  running.set(authority, ofAuthority);
+  const begun = ofAuthority.get(id);
+  if (begun !== undefined) return begun;
+  const work = revokeAndList(authority, caller, id, reason).finally(() => ofAuthority.delete(id));
+  ofAuthority.set(id, work);
+  return work;
+}
+
+async function revokeAndList(
   authority: Authority,
   caller: Caller,
   id: string,
   reason: RevocationReason,
 ): Promise<number | null> {
-  running.add(id);
+  const { store, issuers } = authority;
+  const done = await revokeLeaves(authority, caller, id, leafReason(reason));
+  const isListed = done === 0 && !(await store.listStaleCrlIssuers()).includes(id);
+  let number = issuers.crls.get(id)?.number ?? null;
+  if (!isListed && issuers.signers.has(id)) ({ number } = await publishCrl(authority, caller, id, "issuer revoked"));
+  remember(authority).delete(id);
+  return issuers.signers.has(id) ? number : null;
+}
+
+/** Who has revoked a hundred thousand leaves is answered before his request times out; the work goes on, and asking again waits for it. */
+async function withinPatience(work: Promise<number | null>): Promise<number | null> {
+  let timer: NodeJS.Timeout | undefined;
+  const patience = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), longestAnswer);
+  });
   try {
-    const done = await revokeLeaves(authority, caller, id, leafReason(reason));
-    const isListed = done === 0 && !(await authority.store.listStaleCrlIssuers()).includes(id);
-    let number = authority.issuers.crls.get(id)?.number ?? null;
-    if (!isListed && authority.issuers.signers.has(id))
-      number = (await publishCrl(authority, caller, id, "issuer revoked")).number;
-    remember(authority).delete(id);
-    return authority.issuers.signers.has(id) ? number : null;
+    return await Promise.race([work, patience]);
   } finally {
-    running.delete(id);
+    clearTimeout(timer);
+    // What it fails with later is tried again by the job that finishes revoked issuers.
+    work.catch(() => undefined);
   }
 }
 
@@ -224,7 +247,8 @@ async function tell(
   return told;
 }
 
-async function openStep({ store, issuers }: Authority, row: IssuerRow): Promise<IssuerStep> {
+async function openStep(authority: Authority, row: IssuerRow): Promise<IssuerStep> {
+  const { store, issuers, clock } = authority;
   const { serial } = readIssuerCertificate(row.certificate);
   const listedByParent = (await store.findListing(row.parent, serial)) !== null;
   const others = issuers.rows.filter(
@@ -233,5 +257,7 @@ async function openStep({ store, issuers }: Authority, row: IssuerRow): Promise<
   const ceremony = `newleaf ca crl --root-key root.key.pem --root root.pem --previous-crl ${row.parent}.crl --revoke ${row.id}.crt --out next.crl`;
   const revokeHere = `newleaf cert revoke --issuer ${row.id} --reason cACompromise`;
   const next = listedByParent ? (row.revokedAt == null ? revokeHere : null) : ceremony;
-  return { issuer: row.id, parent: row.parent, listedByParent, otherIssuers: others.length, next };
+  const isBusy = running.get(authority)?.has(row.id) === true;
+  const unlistedLeaves = isBusy ? await store.countUnrevoked(row.id, clock.now()) : 0;
+  return { issuer: row.id, parent: row.parent, listedByParent, unlistedLeaves, otherIssuers: others.length, next };
 }

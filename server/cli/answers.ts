@@ -114,6 +114,7 @@ export interface IssuerStepAnswer {
   readonly issuer: string;
   readonly parent: string;
   readonly listedByParent: boolean;
+  readonly unlistedLeaves: number;
   readonly otherIssuers: number;
   readonly next: string | null;
 }

@@ -85,7 +85,7 @@ function problemText(
   unlisted: readonly string[],
 ): string {
   if (unlisted.length > 0) {
-    return `${done} but unconfirmed: no CRL lists it yet, because the key of issuer ${unlisted.join(", ")} is not at hand. Bring its key back or make its CRL: newleaf ca crl`;
+    return `${done} but unconfirmed: no CRL of issuer ${unlisted.join(", ")} lists it yet. Its leaves are still being listed, or its key is not at hand: newleaf ca list`;
   }
   const hosts = answers
     .flatMap(({ unconfirmed }) => unconfirmed)

@@ -153,7 +153,11 @@ function placesText(places: RevocationAnswer["revoked"][number]["places"]): stri
   return texts.length === 0 ? "-" : texts.join(", ");
 }
 
-function issuerText({ issuer, otherIssuers, next, parent }: IssuerStepAnswer, dryRun: boolean): string {
+function issuerText({ issuer, otherIssuers, next, parent, unlistedLeaves }: IssuerStepAnswer, dryRun: boolean): string {
+  const busy =
+    unlistedLeaves === 0
+      ? ""
+      : `${unlistedLeaves} leaves are still being put on the CRL; none of them is accepted here any more. The same command again waits for it.\n`;
   const last =
     otherIssuers > 0
       ? ""
@@ -162,7 +166,7 @@ function issuerText({ issuer, otherIssuers, next, parent }: IssuerStepAnswer, dr
     next === null
       ? `The CRL of ${parent} lists ${issuer}.\n`
       : `Then, where the root key is, so that verifiers refuse the issuer itself:\n  ${next}\nand here: newleaf ca import next.crl\n`;
-  return last + step;
+  return busy + last + step;
 }
 
 function counted(count: number, one: string, many = `${one}s`): string {

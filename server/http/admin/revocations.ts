@@ -29,6 +29,7 @@ const issuerStepAnswer = z
     issuer: z.string(),
     parent: z.string(),
     listedByParent: z.boolean(),
+    unlistedLeaves: count.describe("being revoked one by one; none of them is accepted any more"),
     otherIssuers: count.describe("other issuers that new leaves can come from"),
     next: nullable(z.string()).describe("the command that comes next; null when nothing is open"),
   })
