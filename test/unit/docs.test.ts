@@ -4,6 +4,7 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { problems } from "@newleaf/shared/problems";
+import { attentionKinds } from "../../server/authority/attention.ts";
 import type { Authority } from "../../server/authority/authority.ts";
 import { acts } from "../../server/authority/permissions.ts";
 import { adminApp } from "../../server/http/admin/router.ts";
@@ -47,10 +48,20 @@ test("docs/api.md names no problem code that does not exist", () => {
   const looksLikeCode = /`((?:certificate|key|csr|lineage|identity|token|names|enrollment|request|issuer)-[a-z-]+)`/g;
   const named = new Set([...document.matchAll(looksLikeCode)].map(([, code]) => code ?? ""));
   const windowReasons = new Set(["issuer-draining"]);
+  const kinds: ReadonlySet<string> = new Set(attentionKinds);
   assert.ok(named.size > 15);
   assert.deepEqual(
-    [...named].filter((code) => !Object.hasOwn(problems, code) && !windowReasons.has(code)),
+    [...named].filter((code) => !Object.hasOwn(problems, code) && !windowReasons.has(code) && !kinds.has(code)),
     [],
+  );
+});
+
+test("docs/api.md says what each kind of attention means, and no other", () => {
+  const section = document.split("### `GET /v1/status`")[1]?.split("```")[0] ?? "";
+  const rows = [...section.matchAll(/^\| (`.*`) \| /gm)].slice(1).flatMap(([, cell]) => (cell ?? "").split(", "));
+  assert.deepEqual(
+    rows.map((kind) => kind.replaceAll("`", "")),
+    [...attentionKinds],
   );
 });
 
