@@ -36,11 +36,21 @@ async function fillCertificates({ store, clock, config, herd }: Authority, metri
   metrics.pendingApprovals.set(await store.countPendingRequests(now));
 }
 
-async function fillStandings({ store, config }: Authority, metrics: Metrics): Promise<void> {
+/** Of what is served wrongly, every host that does so comes before those that do not; of the rest, the longest silent first. */
+async function fillStandings({ store, config, clock }: Authority, metrics: Metrics): Promise<void> {
   for (const gauge of [metrics.servedMismatch, metrics.lastSeen, metrics.clockSkew]) gauge.reset();
-  for (const standing of await store.listStandings(config.metrics.perIdentityMax)) {
+  const max = config.metrics.perIdentityMax;
+  const shown = new Set<string>();
+  for (const { identity } of await store.listMismatches(clock.now() + 1, max)) {
+    shown.add(identity);
+    metrics.servedMismatch.set({ identity }, 1);
+  }
+  for (const standing of await store.listStandings(max)) {
     const { identity } = standing;
-    metrics.servedMismatch.set({ identity }, standing.mismatch ? 1 : 0);
+    if (shown.size < max && !shown.has(identity)) {
+      shown.add(identity);
+      metrics.servedMismatch.set({ identity }, standing.mismatch ? 1 : 0);
+    }
     metrics.lastSeen.set({ identity }, standing.lastSeenAt / 1000);
     if (standing.clockSkew !== null) metrics.clockSkew.set({ identity }, standing.clockSkew / 1000);
   }
