@@ -75,13 +75,15 @@ export async function startServer(config: ServerConfig, overrides: Overrides = {
   const metrics = createMetrics(version);
   const authority = await openAuthority(stack, config, { ...overrides, log }, metrics);
   const { events } = authority;
+  const checkpoints = createCheckpoints(authority, checkpointTargets(config));
+  // At the end, when no listener takes anything any more and the store is still open.
+  stack.defer(() => checkpoints.stop());
+  // Before anything is added to the log.
+  await checkpoints.compare();
   const system = systemCaller("start");
   await tellOfRestore(authority);
   await publishDueCrls(authority, system);
 
-  const checkpoints = createCheckpoints(authority, checkpointTargets(config));
-  // At the end, when no listener takes anything any more and the store is still open.
-  stack.defer(() => checkpoints.stop());
   let certificate = canIssue(authority) ? await issueServiceCertificate(authority) : null;
   if (certificate === null)
     log.error("every issuing CA is revoked: only CRLs and issuer certificates are served, until there is a new one");

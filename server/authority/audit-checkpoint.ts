@@ -2,7 +2,15 @@
  * Checkpoints of the audit log: at start, at every interval and at stop its end is signed by the active issuer, kept in the store,
  * and written to the log and to the targets off this machine. A target that fails is told of, counted and tried again; nobody waits for it.
  */
-import { type Checkpoint, checkpointLine, signCheckpoint } from "../audit-checkpoint.ts";
+import { AppError } from "@newleaf/shared/problems";
+import {
+  type Checkpoint,
+  checkpointLine,
+  findCheckpoint,
+  issuerKeys,
+  signCheckpoint,
+  verifyCheckpoint,
+} from "../audit-checkpoint.ts";
 import type { Authority } from "./authority.ts";
 import { activeIssuer } from "./issuers.ts";
 
@@ -11,9 +19,16 @@ export interface CheckpointTarget {
   readonly name: "file" | "syslog";
   /** Resolves when the line is there, as far as the target can tell. `at` in milliseconds. */
   deliver(line: string, at: number): Promise<void>;
+  /** The newest lines, oldest first, where the target can be read. Rejects when it cannot now. */
+  newest?(): Promise<readonly string[]>;
 }
 
 export interface Checkpoints {
+  /**
+   * Compares the log with the newest checkpoint of each target that can be read: was it cut off or put back while the service was
+   * stopped? What a restore brought back is excused: it is in the log. A target that cannot be read is passed over.
+   */
+  compare(): Promise<void>;
   /** Writes one now. @throws AppError issuer-unavailable, or what the store threw; it is tried again at the next `run` */
   write(): Promise<Checkpoint | null>;
   /** Writes one when it is due, and has what waits delivered. Never waits for a target. */
@@ -53,6 +68,9 @@ export function createCheckpoints(authority: Authority, targets: readonly Checkp
   };
   return {
     write,
+    async compare() {
+      for (const target of targets) await compareWith(authority, target);
+    },
     async run() {
       for (const box of outboxes) box.retry();
       if (isDue()) await write();
@@ -61,12 +79,39 @@ export function createCheckpoints(authority: Authority, targets: readonly Checkp
       try {
         await write();
       } catch (error) {
-        events.faulted(error, "the last audit checkpoint");
+        // Without an issuer there is nobody to sign it, and that is known.
+        if (!(error instanceof AppError && error.code === "issuer-unavailable"))
+          events.faulted(error, "the last audit checkpoint");
       }
       const flushed = Promise.all(outboxes.map((box) => box.flush()));
       await Promise.race([flushed, new Promise((resolve) => setTimeout(resolve, stopWaitMs).unref())]);
     },
   };
+}
+
+async function compareWith(authority: Authority, target: CheckpointTarget): Promise<void> {
+  const { store, events, issuers } = authority;
+  const keys = issuerKeys(issuers.rows.map((row) => row.certificate));
+  let lines: readonly string[];
+  try {
+    lines = (await target.newest?.()) ?? [];
+  } catch {
+    // The next delivery says what is wrong with it.
+    return;
+  }
+  const ours = lines
+    .map(findCheckpoint)
+    .findLast((checkpoint) => checkpoint !== null && verifyCheckpoint(checkpoint, keys) === "valid");
+  if (ours == null) return;
+  const { seq, hash, at } = ours;
+  const [row] = await store.readAuditChain(seq - 1, 1);
+  if (row?.seq === seq && row.hash === hash) return;
+  const restored = await store.latestRestore();
+  if (restored !== null && restored.at >= Date.parse(at)) return;
+  events.auditChainBroken(
+    seq,
+    `the checkpoint of ${at} in the ${target.name} is of a row ${seq} that the log ${row?.seq === seq ? "has otherwise" : "does not have: its end was cut off, or an older copy was put in its place"}`,
+  );
 }
 
 /** One target's queue: in order, one at a time, with growing pauses while it fails. */

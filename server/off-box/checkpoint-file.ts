@@ -5,6 +5,8 @@ import { syncDirectory } from "@newleaf/shared/durable-file";
 import type { CheckpointTarget } from "../authority/audit-checkpoint.ts";
 
 const lineFeed = 0x0a;
+/** Read from the end: some two hundred checkpoints. */
+const tailBytes = 65_536;
 
 /** Makes the file (0600) when there is none; its directory must exist: a share that is not mounted must not look like one. */
 export function checkpointFile(path: string): CheckpointTarget {
@@ -26,6 +28,21 @@ export function checkpointFile(path: string): CheckpointTarget {
         await file.close();
       }
       if (isNew) await syncDirectory(dirname(path));
+    },
+    async newest() {
+      const file = await open(path, constants.O_RDONLY);
+      try {
+        const { size } = await file.stat();
+        const { buffer, bytesRead } = await file.read(
+          Buffer.alloc(tailBytes),
+          0,
+          tailBytes,
+          Math.max(0, size - tailBytes),
+        );
+        return buffer.toString("utf8", 0, bytesRead).split("\n");
+      } finally {
+        await file.close();
+      }
     },
   };
 }

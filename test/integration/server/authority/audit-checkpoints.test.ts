@@ -1,12 +1,14 @@
 /** Checkpoints and the service's own verification, in a running service. */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import Database from "better-sqlite3";
 import { findCheckpoint } from "../../../../server/audit-checkpoint.ts";
 import { type CheckpointTarget, createCheckpoints } from "../../../../server/authority/audit-checkpoint.ts";
 import { type AuditWatch, createAuditWatch } from "../../../../server/authority/audit-watch.ts";
+import type { AuditEntry } from "../../../../server/store/audit.ts";
+import { openSqliteStore } from "../../../../server/store/sqlite/store.ts";
 import { startService, type TestService } from "../../../support/service.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 
@@ -136,3 +138,48 @@ describe("the service's verification of its own log", () => {
     assert.match(fresh.broken?.reason ?? "", /checkpoint 1 was altered/);
   });
 });
+
+describe("a service that is started on another log than it left", () => {
+  it("sees by the checkpoint file that the end is gone, and says so; not after a restore, which is in the log", async () => {
+    const share = join(directory, "another");
+    mkdirSync(share);
+    await using left = await startService({ NEWLEAF_AUDIT_CHECKPOINTS_FILE: join(share, "checkpoints") });
+    const database = join(left.dataDir, "newleaf.db");
+    const broken = () => left.log.filter((line) => line["level"] === 50).map((line) => line["reason"]);
+    await left.restart();
+    assert.deepEqual(broken(), []);
+    await left.server[Symbol.asyncDispose]();
+    copyFileSync(database, join(left.dir, "older.db"));
+    await left.restart();
+    await left.token("forgotten");
+    await left.server[Symbol.asyncDispose]();
+    copyFileSync(join(left.dir, "older.db"), database);
+    await left.restart();
+    assert.equal(broken().length, 1);
+    assert.match(String(broken()[0]), /its end was cut off, or an older copy was put in its place/);
+    assert.match(await (await fetch(`${left.urls.ops}/metrics`)).text(), /^newleaf_audit_chain_ok 0$/m);
+
+    await left.server[Symbol.asyncDispose]();
+    copyFileSync(join(left.dir, "older.db"), database);
+    const at = left.clock.now();
+    const restored = await openSqliteStore({ path: database });
+    await restored.recordRestore({ ...nothingRestored, at, audit: restoreEntry(at) });
+    await restored[Symbol.asyncDispose]();
+    await left.restart();
+    assert.equal(broken().length, 1, "told before, and not of what was restored");
+  });
+});
+
+const nothingRestored = {
+  complete: true,
+  revocations: [],
+  blockKeys: [],
+  crls: [],
+  crlFloors: [],
+  bundleVersion: 2,
+  detail: {},
+};
+
+function restoreEntry(at: number): AuditEntry {
+  return { at, actorKind: "system", actor: "system", action: "store.restored" };
+}
