@@ -5,6 +5,7 @@ import { enrollmentContract } from "./contract/enrollments.ts";
 import { idempotencyContract } from "./contract/idempotency.ts";
 import { inventoryContract } from "./contract/inventory.ts";
 import { issuanceContract } from "./contract/issuance.ts";
+import { issuerRevocationContract } from "./contract/issuer-revocation.ts";
 import { lineageContract } from "./contract/lineages.ts";
 import { listContract } from "./contract/lists.ts";
 import { operatorContract } from "./contract/operators.ts";
@@ -22,6 +23,7 @@ export function storeContract(open: OpenStore): void {
   inventoryContract(open);
   enrollmentContract(open);
   revocationContract(open);
+  issuerRevocationContract(open);
   listContract(open);
   operatorContract(open);
   pauseContract(open);
