@@ -7,7 +7,7 @@ import { AppError } from "@newleaf/shared/problems";
 import type { JournalEvent } from "../journal.ts";
 import { type AppendPoint, openAppender } from "../journal/appender.ts";
 import { formatLine, journalStart } from "../journal/line.ts";
-import { type JournalTail, readTail, syncDirectoryNow } from "../journal/segments.ts";
+import { type JournalTail, listSegments, readTail, syncDirectoryNow } from "../journal/segments.ts";
 import type { ChainTail } from "../audit.ts";
 import { type WriteContext, writeContext } from "./commands.ts";
 import { type Connection, openForWriting } from "./database.ts";
@@ -70,7 +70,7 @@ function reconcile(context: WriteContext, directory: string, onEvent: (event: Jo
   const tail = readTail(directory);
   const verdict = judgeJournal({ directory, row, tail, ...auditOf(context.database, tail) });
   // Only what nobody was told of is cut off: a line that the database has, and the journal has in part, is evidence.
-  if (tail === null || row === null || row.n <= tail.link.n) trim(directory, tail, onEvent);
+  if (row === null || (tail !== null && row.n <= tail.link.n)) trim(directory, tail, onEvent);
   const here: AppendPoint = {
     directory,
     segment: tail?.segment.path ?? null,
@@ -156,8 +156,7 @@ function inTransaction({ database, audit }: WriteContext, act: () => void, onFai
 
 /** Removes what a crash cut off. */
 function trim(directory: string, tail: JournalTail | null, onEvent: (event: JournalEvent) => void): void {
-  if (tail === null) return;
-  if (tail.torn > 0) {
+  if (tail !== null && tail.torn > 0) {
     const file = openSync(tail.segment.path, "r+");
     try {
       ftruncateSync(file, tail.end);
@@ -167,11 +166,12 @@ function trim(directory: string, tail: JournalTail | null, onEvent: (event: Jour
     }
     onEvent({ kind: "trimmed", segment: tail.segment.path, bytes: tail.torn });
   }
-  for (const { path } of tail.remnants) {
+  const remnants = tail?.remnants ?? listSegments(directory);
+  for (const { path } of remnants) {
     onEvent({ kind: "trimmed", segment: path, bytes: statSync(path).size });
     unlinkSync(path);
   }
-  if (tail.remnants.length > 0) syncDirectoryNow(directory);
+  if (remnants.length > 0) syncDirectoryNow(directory);
 }
 
 /** The end of the audit log, and what it has where the journal's last line says that it ended then. */

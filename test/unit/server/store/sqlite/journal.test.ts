@@ -1,75 +1,26 @@
 /** The journal and its database: together, after a crash at each step, and when one of the two is not what it was. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import {
   appendFileSync,
   copyFileSync,
   cpSync,
   existsSync,
   mkdirSync,
-  renameSync,
   rmSync,
   statSync,
   truncateSync,
+  writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
-import { verifyAuditChain } from "../../../../../server/audit-chain.ts";
-import type { JournalEvent, JournalPosition } from "../../../../../server/store/journal.ts";
-import { commandText, formatLine, journalStart } from "../../../../../server/store/journal/line.ts";
-import { listSegments, readJournal, readTail } from "../../../../../server/store/journal/segments.ts";
+import type { JournalPosition } from "../../../../../server/store/journal.ts";
+import { commandText, formatLine } from "../../../../../server/store/journal/line.ts";
+import { listSegments, readTail } from "../../../../../server/store/journal/segments.ts";
 import { replayJournal } from "../../../../../server/store/sqlite/replay.ts";
-import { openSqliteStore } from "../../../../../server/store/sqlite/store.ts";
-import type { Store } from "../../../../../server/store/store.ts";
 import { assertSameTables } from "../../../../support/database-tables.ts";
-import { needs } from "../../../../support/programs.ts";
 import * as f from "../fixture.ts";
-
-interface Home extends AsyncDisposable {
-  readonly path: string;
-  readonly journal: string;
-  readonly events: JournalEvent[];
-  /** Opens the store, with the journal unless said otherwise, runs and closes it. */
-  readonly run: <T>(act: (store: Store) => Promise<T>, withJournal?: boolean) => Promise<T>;
-  /** Copies of database and journal as they are. */
-  readonly keep: (name: string) => { readonly database: string; readonly journal: string };
-}
-
-async function newHome(): Promise<Home> {
-  const home = await f.scratch();
-  const journal = join(home.directory, "journal");
-  const events: JournalEvent[] = [];
-  const run: Home["run"] = async (act, withJournal = true) => {
-    await using store = await openSqliteStore({
-      path: home.path,
-      create: true,
-      journal: withJournal ? journal : null,
-      onJournal: (event) => events.push(event),
-    });
-    return await act(store);
-  };
-  return {
-    path: home.path,
-    journal,
-    events,
-    run,
-    keep(name) {
-      const kept = { database: join(home.directory, `${name}.db`), journal: join(home.directory, `${name}.journal`) };
-      copyFileSync(home.path, kept.database);
-      if (existsSync(journal)) cpSync(journal, kept.journal, { recursive: true });
-      return kept;
-    },
-    [Symbol.asyncDispose]: () => home[Symbol.asyncDispose](),
-  };
-}
-
-const note = (store: Store, what: string): Promise<void> => store.recordAudit([f.audit(what)]);
-const kinds = (events: readonly JournalEvent[]): string[] => events.map((event) => event.kind);
-const linesOf = (home: Home): string[][] => {
-  const from = { journal: readTail(home.journal)?.link.journal ?? "", n: 0, hash: journalStart };
-  return [...readJournal(home.journal, from)].map(({ line }) => line.commands.map(([name]) => name));
-};
+import { kinds, linesOf, newHome, note } from "../journal-home.ts";
 
 describe("a journal and its database", () => {
   it("begin together and go on together; only what succeeded and counts is in it", async () => {
@@ -142,6 +93,34 @@ describe("a journal and its database", () => {
     truncateSync(segment?.path ?? "", 100);
     await home.run((store) => note(store, "one"));
     assert.equal(linesOf(home).length, 2);
+    assert.deepEqual(kinds(home.events), ["based", "trimmed", "based"]);
+    assert.equal(listSegments(home.journal).length, 1);
+  });
+});
+
+describe("a journal that was being cut into files", () => {
+  it("goes on in the file before when the crash came before the first line of the new one was whole", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()));
+    for (const rest of ["", '{"journal":"']) {
+      const path = join(home.journal, "journal-000000000003-20261120T000000000Z.jsonl");
+      writeFileSync(path, rest);
+      await home.run(async () => {});
+      assert.deepEqual(home.events.at(-1), { kind: "trimmed", segment: path, bytes: rest.length });
+      assert.equal(existsSync(path), false);
+    }
+    const place = await home.run(async (store) => {
+      await store.cutJournal();
+      await note(store, "in the new file");
+      return await store.cutJournal();
+    });
+    assert.deepEqual([place?.n, listSegments(home.journal).map(({ first }) => first)], [3, [1, 3]]);
+    await home.run((store) => note(store, "the next start goes on in it"));
+    assert.deepEqual(
+      listSegments(home.journal).map(({ first }) => first),
+      [1, 3],
+    );
+    assert.equal(linesOf(home).length, 4);
   });
 });
 
@@ -290,86 +269,3 @@ describe("a replay", () => {
     assert.match(stopped ?? "", /belongs to another journal/);
   });
 });
-
-describe("a journal that cannot be written", { skip: needs("prlimit") }, () => {
-  it("refuses every write whole, says so, and goes on when it can", async () => {
-    await using home = await newHome();
-    await home.run((store) => store.found(f.foundation()));
-    // Old CRLs are dropped from the database and stay in the journal, which is soon the larger file of the two.
-    await home.run(async (store) => {
-      for (let number = 2; number < 40; number++) {
-        await store.recordCrl({ ...f.crl(number, f.t0 + number), der: new Uint8Array(60_000) }, [f.audit("crl")]);
-      }
-    });
-    const backup = home.keep("backup");
-    await home.run(async (store) => {
-      const before = await store.journalStatus();
-      assert.ok((before?.bytes ?? 0) > 4 * statSync(home.path).size);
-      limitFiles(String((before?.bytes ?? 0) + 200));
-      try {
-        const outcomes = await Promise.allSettled([
-          note(store, "a"),
-          note(store, "b"),
-          f.addIdentity(store, "gateway-1"),
-        ]);
-        for (const outcome of outcomes) {
-          assert.equal(outcome.status, "rejected");
-          assert.match(String(outcome.reason), /The store could not write: The journal in .*EFBIG.*nothing was done/s);
-        }
-        assert.equal(await store.findIdentity("gateway-1"), null);
-        const during = await store.journalStatus();
-        assert.deepEqual([during?.position, during?.bytes], [before?.position, before?.bytes]);
-        assert.match(during?.failure ?? "", /EFBIG/);
-        await assert.rejects(store.ping(), /EFBIG/, "there is room for little, and not for what was asked for");
-      } finally {
-        limitFiles("unlimited");
-      }
-      await store.ping();
-      await f.addIdentity(store, "gateway-1");
-      assert.equal((await store.journalStatus())?.failure, null);
-      assert.equal(verifyAuditChain(await store.readAuditChain(0, 1000)).ok, true);
-    });
-    assert.deepEqual(kinds(home.events), ["based", "failing", "recovered"]);
-    assert.equal(replayJournal({ database: backup.database, directory: home.journal }).stopped, null);
-    assertSameTables(backup.database, home.path);
-  });
-
-  it("makes a ping fail although nothing is to be written", async () => {
-    await using home = await newHome();
-    await home.run(async (store) => {
-      await store.ping();
-      renameSync(home.journal, `${home.journal}-away`);
-      await assert.rejects(store.ping(), /The journal in .* cannot be written \(ENOENT.*is it still mounted\?/);
-      renameSync(`${home.journal}-away`, home.journal);
-      await store.ping();
-    });
-    assert.deepEqual(kinds(home.events), ["based", "failing", "recovered"]);
-  });
-
-  it("takes the line away again when it is the database that cannot commit", async () => {
-    await using home = await newHome();
-    await home.run(async (store) => {
-      await store.found(f.foundation());
-      for (let count = 0; count < 40; count++) await note(store, `filler ${count}`);
-      const { size } = statSync(`${home.path}-wal`);
-      const before = await store.journalStatus();
-      assert.ok(size > 3 * (before?.bytes ?? 0));
-      limitFiles(String(size));
-      try {
-        await assert.rejects(f.addIdentity(store, "gateway-1"), /could not write/);
-      } finally {
-        limitFiles("unlimited");
-      }
-      const after = await store.journalStatus();
-      assert.deepEqual([after?.position, after?.bytes, after?.failure], [before?.position, before?.bytes, null]);
-      await f.addIdentity(store, "gateway-1");
-      assert.equal((await store.journalStatus())?.position.n, (before?.position.n ?? 0) + 1);
-    });
-    assert.deepEqual(kinds(home.events), ["based"]);
-  });
-});
-
-/** What this process may make of its files, the writer thread's too: Node ignores SIGXFSZ, so a write beyond fails with EFBIG. */
-function limitFiles(soft: string): void {
-  execFileSync("prlimit", ["--pid", String(process.pid), `--fsize=${soft}:unlimited`]);
-}
