@@ -53,14 +53,17 @@ export function restoreWrites(context: WriteContext): Pick<Writes, "recordRestor
     `INSERT INTO crl_floors (issuer_id, number) VALUES (?, ?)
      ON CONFLICT (issuer_id) DO UPDATE SET number = max(number, excluded.number)`,
   );
-  // Whatever its newest CRL says, the next start makes one that lists everything.
-  const stale = prepare(database, "UPDATE issuers SET crl_stale_since = max(coalesce(crl_stale_since, 0), ?)");
+  // Whatever its newest CRL says, the next start makes one that lists everything. The root's is made at its ceremonies.
+  const stale = prepare(
+    database,
+    "UPDATE issuers SET crl_stale_since = max(coalesce(crl_stale_since, 0), ?) WHERE kind = 'intermediate'",
+  );
   // It no longer follows from any: with its old place it would pass for a copy that lacks the journal's end.
   const leaveJournal = prepare(database, "DELETE FROM journal");
   return {
     recordRestore(act: RestoreAct) {
       for (const record of act.revocations) {
-        putRevocation(record, []);
+        putRevocation(record, act.crls);
         withdraw(record);
       }
       for (const key of act.blockKeys) blockKey(key, act.at);
