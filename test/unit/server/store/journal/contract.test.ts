@@ -4,15 +4,20 @@
  * the database, fails here as soon as the contract tries it.
  */
 import assert from "node:assert/strict";
-import { copyFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import Database from "better-sqlite3";
 import { verifyAuditChain } from "../../../../../server/audit-chain.ts";
+import { readLine } from "../../../../../server/store/journal/line.ts";
+import { listSegments } from "../../../../../server/store/journal/segments.ts";
 import { unjournaled } from "../../../../../server/store/sqlite/batch-journal.ts";
 import { writeNames } from "../../../../../server/store/sqlite/commands.ts";
+import { journalPositions } from "../../../../../server/store/sqlite/journal-position.ts";
 import { replayJournal } from "../../../../../server/store/sqlite/replay.ts";
 import { openSqliteStore } from "../../../../../server/store/sqlite/store.ts";
 import { assertSameTables } from "../../../../support/database-tables.ts";
+import { temporaryDirectory } from "../../../../support/temporary-directory.ts";
 import { storeContract } from "../contract.ts";
 import { scratch } from "../fixture.ts";
 
@@ -20,12 +25,12 @@ import { scratch } from "../fixture.ts";
 const seen = new Set<string>();
 
 describe("whatever the store does, its journal does again", () => {
+  const template = join(temporaryDirectory("template"), "empty.db");
   storeContract(async () => {
+    if (!existsSync(template)) await (await openSqliteStore({ path: template, create: true }))[Symbol.asyncDispose]();
     const home = await scratch();
     const directory = join(home.directory, "journal");
-    const empty = join(home.directory, "empty.db");
-    await (await openSqliteStore({ path: home.path, create: true, journal: directory }))[Symbol.asyncDispose]();
-    copyFileSync(home.path, empty);
+    copyFileSync(template, home.path);
     const store = await openSqliteStore({ path: home.path, journal: directory });
     return {
       ...store,
@@ -33,10 +38,13 @@ describe("whatever the store does, its journal does again", () => {
         const rows = await store.readAuditChain(0, 100_000);
         await store[Symbol.asyncDispose]();
         assert.equal(verifyAuditChain(rows).ok, true);
-        const { stopped, byCommand } = replayJournal({ database: empty, directory });
+        const copy = join(home.directory, "copy.db");
+        copyFileSync(template, copy);
+        putAtFirstLine(copy, directory);
+        const { stopped, byCommand } = replayJournal({ database: copy, directory });
         assert.equal(stopped, null);
         for (const name of Object.keys(byCommand)) seen.add(name);
-        assertSameTables(empty, home.path);
+        assertSameTables(copy, home.path);
         await home[Symbol.asyncDispose]();
       },
     };
@@ -53,3 +61,12 @@ describe("every write of the store", () => {
     for (const name of unjournaled) assert.ok(!seen.has(name), `${name} is in a journal`);
   });
 });
+
+/** What the start of the service does with an empty database and a new journal. */
+function putAtFirstLine(path: string, directory: string): void {
+  const [segment] = listSegments(directory);
+  const [first] = readFileSync(segment?.path ?? "", "utf8").split("\n");
+  const database = new Database(path);
+  journalPositions(database).begin(readLine(first ?? ""));
+  database.close();
+}
