@@ -11,6 +11,7 @@ import { listContract } from "./contract/lists.ts";
 import { operatorContract } from "./contract/operators.ts";
 import { pauseContract } from "./contract/pauses.ts";
 import { recordContract } from "./contract/records.ts";
+import { restoreContract } from "./contract/restores.ts";
 import { retentionContract } from "./contract/retention.ts";
 import { revocationContract } from "./contract/revocations.ts";
 import { standingContract } from "./contract/standings.ts";
@@ -28,6 +29,7 @@ export function storeContract(open: OpenStore): void {
   operatorContract(open);
   pauseContract(open);
   recordContract(open);
+  restoreContract(open);
   auditSearchContract(open);
   retentionContract(open);
   auditedActsContract(open);
