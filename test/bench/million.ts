@@ -8,6 +8,7 @@ import { Agent, request as httpsRequest } from "node:https";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { cpuMs } from "./process-stats.ts";
 import { initDataDir, operatorId } from "../support/service.ts";
 import { serve, type ServiceProcess } from "../support/service-process.ts";
 import { fillStore, fingerprintOf, identityId, keyOf, serialOf } from "./million-store.ts";
@@ -27,6 +28,8 @@ export interface RequestFigures {
   readonly kilobytes: number;
   readonly p50: number;
   readonly p99: number;
+  /** Of the service, all its threads, for one request: what other programs on the machine do not change. */
+  readonly cpu: number;
 }
 
 interface Asked {
@@ -55,7 +58,8 @@ export async function benchMillion(identities: number, rounds: number, kept?: st
     try {
       const ask = await client(service, dataDir);
       const requests: RequestFigures[] = [];
-      for (const [what, path] of pages(identities)) requests.push(await time(ask, what, path, rounds));
+      for (const [what, path] of pages(identities))
+        requests.push(await time({ ask, pid: service.child.pid ?? 0 }, what, path, rounds));
       return {
         certificates: identities * generations,
         identities,
@@ -119,13 +123,14 @@ function pages(identities: number): readonly (readonly [string, string])[] {
   ];
 }
 
-async function time(
-  ask: (path: string) => Promise<Asked>,
-  what: string,
-  path: string,
-  rounds: number,
-): Promise<RequestFigures> {
+interface Service {
+  readonly ask: (path: string) => Promise<Asked>;
+  readonly pid: number;
+}
+
+async function time({ ask, pid }: Service, what: string, path: string, rounds: number): Promise<RequestFigures> {
   const times: number[] = [];
+  const before = await cpuMs(pid);
   let last: Asked = { status: 0, body: "" };
   const once = async (at: string) => {
     const begun = performance.now();
@@ -143,11 +148,12 @@ async function time(
   } else {
     for (let round = 0; round < rounds; round++) await once(path);
   }
+  const cpu = ((await cpuMs(pid)) - before) / times.length;
   const sorted = times.toSorted((a, b) => a - b);
   const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
   const body: unknown = path === "/metrics" ? null : JSON.parse(last.body);
   const items = isList(body) ? body.items.length : null;
-  return { what, path, items, kilobytes: last.body.length / 1000, p50: at(0.5), p99: at(0.99) };
+  return { what, path, items, kilobytes: last.body.length / 1000, p50: at(0.5), p99: at(0.99), cpu };
 }
 
 function isList(body: unknown): body is { readonly items: readonly unknown[] } {
@@ -192,12 +198,13 @@ if (import.meta.main) {
       `${figures.certificates} certificates of ${figures.identities} identities, written in ${figures.fillSeconds.toFixed(0)} s, served after ${figures.startSeconds.toFixed(1)} s`,
     );
     console.table(
-      figures.requests.map(({ what, items, kilobytes, p50, p99 }) => ({
+      figures.requests.map(({ what, items, kilobytes, p50, p99, cpu }) => ({
         what,
         items: items ?? "",
         KB: Math.round(kilobytes),
         "p50 ms": p50.toFixed(1),
         "p99 ms": p99.toFixed(1),
+        "CPU ms": cpu.toFixed(1),
       })),
     );
   }

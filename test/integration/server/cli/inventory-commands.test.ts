@@ -128,10 +128,8 @@ suite("identity", () => {
 
   test("list --search finds by id, name, label, owner, serial and fingerprint; --sort orders", async () => {
     const leaf = await enrolled("sought");
-    await must([
-      ...["identity", "set", "sought", "--dns", "needle.claw.internal", "--label", "rack=r-77"],
-      ...["--owner", "Night Shift", "--key", `sha256:${"5a".repeat(32)}`],
-    ]);
+    const named = ["--dns", "needle.claw.internal", "--label", "rack=r-77", "--owner", "Night Shift"];
+    await must(["identity", "set", "sought", ...named, "--key", `sha256:${"5a".repeat(32)}`]);
     const found = async (text: string): Promise<string[]> =>
       (await json<Identity[]>("identity", "list", "--search", text)).map(({ id }) => id);
     const colons = leaf.serial.toUpperCase().match(/../g)?.slice(0, 6).join(":") ?? "";
@@ -282,11 +280,10 @@ suite("inventory", () => {
   });
 
   test("export is what apply reads: no difference, whatever stands in it", async () => {
-    await must([
-      ...["identity", "add", "odd", "--profile", "agent", "--uri", "spiffe://claw/odd", "--email", "a@claw.internal"],
-      ...["--label", "yes=no", "--label", "n=1.0", "--label", "colon=a: b # c", "--owner", "- 'Ö' & \"co\": {x}"],
-      ...["--notes", "null"],
-    ]);
+    const names = ["--uri", "spiffe://claw/odd", "--email", "a@claw.internal"];
+    const labels = ["--label", "yes=no", "--label", "n=1.0", "--label", "colon=a: b # c"];
+    const texts = ["--owner", `- 'Ö' & "co": {x}`, "--notes", "null"];
+    await must(["identity", "add", "odd", "--profile", "agent", ...names, ...labels, ...texts]);
     const path = file(await must(["inventory", "export"]));
     const plan = await json<{ changes: { kind: string }[] }>("inventory", "apply", "-f", path, "--dry-run");
     assert.ok(plan.changes.length > 0 && plan.changes.every(({ kind }) => kind === "unchanged"));
