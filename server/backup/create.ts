@@ -44,7 +44,7 @@ export async function makeBackup(order: BackupOrder): Promise<BackupSummary> {
   checkRecipients(order.recipients);
   try {
     await makeDirectory(order.directory, 0o700);
-    await sweep(order.directory);
+    await sweep(order.directory, Date.now());
     return await make(order);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;

@@ -59,7 +59,7 @@ async function makeAndTidy(desk: BackupDesk, request: BackupRequest): Promise<Ba
   });
   // Backups elsewhere are somebody's own: nothing is removed there, nor for their sake.
   if (request.directory === undefined) {
-    const kept = await prune(backup.directory, backup.keep);
+    const kept = await prune(backup.directory, made, backup.keep);
     dropJournal(desk, kept, made);
   }
   return made;

@@ -9,7 +9,7 @@
  *    directory that `serve` refuses and a second restore begins anew.
  */
 import { existsSync } from "node:fs";
-import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { createFileExclusively, makeDirectory, syncDirectory } from "@newleaf/shared/durable-file";
 import { AppError } from "@newleaf/shared/problems";
@@ -80,6 +80,7 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
   const dataDir = resolve(options.dataDir);
   await refuseOccupied(dataDir);
   await makeDirectory(dataDir, 0o700);
+  await chmod(dataDir, 0o700);
   for (const name of ours) await rm(join(dataDir, name), { recursive: true, force: true });
   const stage = join(dataDir, staging);
   await mkdir(stage, { mode: 0o700 });

@@ -1,5 +1,5 @@
 /** The directory of backups: one directory each, named after its moment; one that is not finished ends in `.partial`. */
-import { readdir, rename, rm } from "node:fs/promises";
+import { readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { syncDirectory } from "@newleaf/shared/durable-file";
 import type { BackupSummary } from "../authority/backups.ts";
@@ -8,6 +8,8 @@ import { type Manifest, readManifest } from "./manifest.ts";
 export const partialSuffix = ".partial";
 /** What a removal works on: a half removed backup must not look like one. */
 const removedSuffix = ".removed";
+/** No backup takes that long between two of its files. */
+const abandonedAfter = 3_600_000;
 const backupName = /^\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}Z$/;
 
 /** `2026-11-20T03-17-00Z`. */
@@ -46,25 +48,36 @@ export function describe(name: string, path: string, manifest: Manifest): Backup
   };
 }
 
-/** What an interrupted backup or removal left. Not to be called while one is being made. */
-export async function sweep(directory: string): Promise<void> {
+/** What an interrupted backup or removal left, once nobody can still be at it: two services may share the directory. */
+export async function sweep(directory: string, now: number): Promise<void> {
   for (const name of await entriesOf(directory)) {
-    const isOurs = [partialSuffix, removedSuffix].some(
+    const isUnfinished = [partialSuffix, removedSuffix].some(
       (suffix) => name.endsWith(suffix) && backupName.test(name.slice(0, -suffix.length)),
     );
-    if (isOurs) await rm(join(directory, name), { recursive: true, force: true });
+    if (!isUnfinished) continue;
+    const path = join(directory, name);
+    const { mtimeMs } = await stat(path);
+    if (now - mtimeMs > abandonedAfter) await rm(path, { recursive: true, force: true });
   }
 }
 
-/** Removes all but the newest `keep`; only ever called when a newer one is complete. Answers those that are left. */
-export async function prune(directory: string, keep: number): Promise<readonly BackupSummary[]> {
-  const all = await listBackups(directory);
-  for (const { path } of all.slice(Math.max(1, keep))) {
+/**
+ * Removes all but the newest `keep` of the authority that made `newest`; only ever called when that one is complete. Answers those
+ * that are left. Backups of another authority in the same directory are that one's own.
+ */
+export async function prune(directory: string, newest: BackupSummary, keep: number): Promise<readonly BackupSummary[]> {
+  const mine = (await listBackups(directory)).filter((each) => isSameAuthority(each, newest));
+  for (const { path } of mine.slice(Math.max(1, keep))) {
     await rename(path, `${path}${removedSuffix}`);
     await rm(`${path}${removedSuffix}`, { recursive: true, force: true });
   }
   await syncDirectory(directory);
-  return all.slice(0, Math.max(1, keep));
+  return mine.slice(0, Math.max(1, keep));
+}
+
+/** A CA that was rotated still has an issuer of before. */
+export function isSameAuthority(a: Pick<BackupSummary, "crls">, b: Pick<BackupSummary, "crls">): boolean {
+  return Object.keys(a.crls).some((issuer) => Object.hasOwn(b.crls, issuer));
 }
 
 async function entriesOf(directory: string): Promise<readonly string[]> {

@@ -11,6 +11,8 @@ import {
   readFileSync,
   statSync,
   truncateSync,
+  rmSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -115,13 +117,21 @@ describe("backups", () => {
     await assert.rejects(backUp(service, { directory: "relative" }), { code: "request-invalid" });
     assert.equal(readdirSync(directory).length, 2);
 
-    // What a crash left is neither listed nor kept.
-    mkdirSync(join(directory, "2026-11-20T03-17-00Z.partial"));
+    // What a crash left is neither listed nor kept; what another service may be at, and what it made, stays.
+    const [left, begun] = [
+      join(directory, "2026-11-20T03-17-00Z.partial"),
+      join(directory, "2026-11-21T03-17-00Z.partial"),
+    ];
+    mkdirSync(left);
+    mkdirSync(begun);
+    utimesSync(left, 0, 0);
+    const others = join(directory, "2025-01-01T00-00-00Z");
+    cpSync(plain, others, { recursive: true });
+    edit(others, (m) => ({ ...m, facts: { ...(m["facts"] as object), crls: { "0123456789abcdef": 1 } } }));
     await backUp(service);
-    assert.deepEqual(
-      readdirSync(directory).filter((name) => name.includes(".")),
-      [],
-    );
+    assert.deepEqual([existsSync(left), existsSync(begun), existsSync(others)], [false, true, true]);
+    rmSync(begun, { recursive: true });
+    rmSync(others, { recursive: true });
     const text = await (await fetch(`${service.urls.ops}/metrics`)).text();
     const at = Number(/^newleaf_backup_last_success_timestamp_seconds (\S+)$/m.exec(text)?.[1]);
     assert.ok(Math.abs(at - service.clock.now() / 1000) < 30, `${at}`);
