@@ -21,8 +21,8 @@ export interface Applicant {
   readonly due: boolean;
 }
 
-/** `full`: others were more urgent. `too-long`: it waited without its turn coming. `twice`: it waits already. */
-export type TurnedAwayBecause = "full" | "too-long" | "twice";
+/** `full`: others were more urgent. `too-long`: it waited without its turn coming. */
+export type TurnedAwayBecause = "full" | "too-long";
 
 export interface Dismissal<Ticket> {
   readonly ticket: Ticket;
@@ -62,8 +62,8 @@ export interface AdmissionQueue<Ticket extends Applicant> {
 
 /** In a crowd: what each that comes adds to what may begin. */
 const beginsForEach = 0.5;
-/** One leaf has no use for more: a connection that was lost, and the one that follows it. */
-const maxWaitingOfOne = 2;
+/** One leaf has use for two: a connection that was lost, and the one that follows it. More of its requests come after everybody else's. */
+const maxUrgentOfOne = 2;
 /** However long the line is, it is worth asking again after this. */
 const longestPauseMs = 3_600_000;
 /** Those who were sent away together do not come back together. */
@@ -72,6 +72,7 @@ const jitterMs = 2_000;
 
 interface Waiting<Ticket> {
   readonly ticket: Ticket;
+  readonly due: boolean;
   readonly deadline: number;
   readonly since: number;
 }
@@ -114,8 +115,6 @@ export function admissionQueue<Ticket extends Applicant>(
 
   return {
     enter(ticket, now) {
-      if (line.countOf(ticket.who) >= maxWaitingOfOne)
-        return { begins: [], dismissed: { ticket, because: "twice", retryAfterSeconds: 1 } };
       expected.drop(ticket);
       mayBegin = Math.min(limits.maxInWork, mayBegin + beginsForEach);
       line.insert(ticket, now);
@@ -145,17 +144,18 @@ export function admissionQueue<Ticket extends Applicant>(
 function waitingLine<Ticket extends Applicant>(meter: DrainMeter) {
   const line: Waiting<Ticket>[] = [];
   const ofOne = new Map<string, number>();
-  const aheadOf = (ticket: Applicant, now: number): number => positionOf(line, ticket, now);
   return {
     size: (): number => line.length,
-    countOf: (who: string): number => ofOne.get(who) ?? 0,
     indexOf: (ticket: Ticket): number => line.findIndex((entry) => entry.ticket === ticket),
     since: (then: number): Ticket[] => line.filter(({ since }) => since <= then).map(({ ticket }) => ticket),
-    aheadOf,
+    aheadOf: (ticket: Applicant, now: number): number => positionOf(line, ticket, now),
     insert(ticket: Ticket, now: number): void {
       if (line.length === 0) meter.busy(now);
-      line.splice(aheadOf(ticket, now), 0, { ticket, deadline: now + ticket.left, since: now });
-      ofOne.set(ticket.who, (ofOne.get(ticket.who) ?? 0) + 1);
+      const { who, left } = ticket;
+      const others = ofOne.get(who) ?? 0;
+      const due = ticket.due && others < maxUrgentOfOne;
+      line.splice(positionOf(line, { who, left, due }, now), 0, { ticket, due, deadline: now + left, since: now });
+      ofOne.set(who, others + 1);
     },
     /** Null when there is nobody at this index. */
     take(index: number, now: number): Ticket | null {
@@ -180,7 +180,7 @@ function positionOf(line: readonly Waiting<Applicant>[], { due, left }: Applican
     const middle = (low + high) >> 1;
     const other = line[middle];
     if (other === undefined) break;
-    const comesAfter = other.ticket.due === due ? other.deadline > deadline : due;
+    const comesAfter = other.due === due ? other.deadline > deadline : due;
     if (comesAfter) high = middle;
     else low = middle + 1;
   }

@@ -43,7 +43,6 @@ const sweepEveryMs = 1_000;
 const messages: Readonly<Record<TurnedAwayBecause, string>> = {
   full: "More urgent requests fill the line; come back when Retry-After says",
   "too-long": "More urgent requests came before this one's turn; come back when Retry-After says",
-  twice: "This certificate waits in the line already",
 };
 
 interface Ticket extends Applicant {

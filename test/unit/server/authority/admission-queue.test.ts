@@ -99,14 +99,17 @@ describe("the line in front of issuing", () => {
     assert.deepEqual(drained(queue), ["stays"]);
   });
 
-  it("one leaf waits twice at most, so that its holder cannot fill the line", () => {
-    const queue = busyQueue({ maxWaiting: 9 });
-    assert.equal(queue.enter(applicant("a", hour), 0).dismissed, null);
-    assert.equal(queue.enter(applicant("a", hour), 0).dismissed, null);
-    assert.equal(queue.enter(applicant("a", hour), 0).dismissed?.because, "twice");
-    assert.equal(queue.waiting(), 2);
-    queue.finish(1);
-    assert.equal(queue.enter(applicant("a", hour), 2).dismissed, null);
+  it("a third request of one leaf comes after everybody else's, so that its holder cannot fill the line", () => {
+    const queue = busyQueue({ maxWaiting: 4 });
+    for (let count = 0; count < 3; count++) queue.enter(applicant("greedy", hour), 0);
+    queue.enter(applicant("weeks", 21 * day), 0);
+    const { dismissed } = queue.enter(applicant("weeks, too", 22 * day), 0);
+    assert.equal(dismissed?.ticket.who, "greedy");
+    assert.deepEqual(drained(queue), ["greedy", "greedy", "weeks", "weeks, too"]);
+    queue.enter(applicant("in work", day), 2);
+    queue.enter(applicant("weeks", 21 * day), 2);
+    queue.enter(applicant("greedy", hour), 2);
+    assert.deepEqual(drained(queue), ["greedy", "weeks"], "as urgent as ever");
   });
 
   it("nobody waits longer than a client does for its answer", () => {
