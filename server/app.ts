@@ -145,7 +145,14 @@ export async function openAuthority(
   );
   const feed = createFeed();
   const issuers = await loadIssuers(store, config);
-  const backups = await openBackups({ store, config, clock, version, signer: () => signerOf(issuers) });
+  const backups = await openBackups({
+    store,
+    config,
+    clock,
+    version,
+    signer: () => signerOf(issuers),
+    issuerIds: () => issuers.rows.map(({ id }) => id),
+  });
   events.backupStands(backups.lastSuccessAt());
   return {
     config,

@@ -18,13 +18,20 @@ export interface BackupDesk {
   readonly version: string;
   /** The active issuer, when its key is at hand. */
   readonly signer: () => BackupOrder["signer"];
+  /** Ids of this authority's issuers: other backups in the directory are not its own. */
+  readonly issuerIds: () => readonly string[];
 }
 
 /** Looks at what is on disk first. */
 export async function openBackups(desk: BackupDesk): Promise<Backups> {
   const { config } = desk;
   await removeScratch(config.dataDir);
-  let last = (await listBackups(config.backup.directory))[0]?.createdAt ?? null;
+  const list = async (): Promise<readonly BackupSummary[]> => {
+    const own = new Set(desk.issuerIds());
+    const all = await listBackups(config.backup.directory);
+    return all.filter(({ crls }) => Object.keys(crls).some((issuer) => own.has(issuer)));
+  };
+  let last = (await list())[0]?.createdAt ?? null;
   let busy = false;
   return {
     async make(request) {
@@ -39,7 +46,7 @@ export async function openBackups(desk: BackupDesk): Promise<Backups> {
         busy = false;
       }
     },
-    list: () => listBackups(config.backup.directory),
+    list,
     lastSuccessAt: () => last,
   };
 }
