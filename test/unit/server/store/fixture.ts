@@ -223,5 +223,6 @@ export async function enrolled(
 }
 
 export async function promote(store: Store, serial: string, at = t0 + minute): Promise<void> {
-  await store.promote({ serial, at, audit: [audit("certificate.first-used", serial, at)] });
+  const address = "192.0.2.9";
+  await store.promote({ serial, at, address, audit: [audit("certificate.first-used", serial, at)] });
 }
