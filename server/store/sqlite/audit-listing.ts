@@ -14,10 +14,13 @@ type Lead = "subject" | "action" | "time" | "none";
 
 /**
  * How a list of audit rows is read. The log is the largest table there is, so the condition that leads the search is chosen by what
- * it finds; a leading `+` keeps SQLite from using a column's index.
+ * it finds; a leading `+` keeps SQLite from using a column's index. The order is chosen by the request alone: a cursor must still fit
+ * when more rows have come.
  */
 export function auditListing(database: Connection, request: AuditFilter): Listing<StoredRow> {
-  const lead = leadOf(database, request);
+  // Who follows the log is near its end, and is to have it in the order it was written.
+  const isTimed = request.after === undefined && (request.since !== undefined || request.until !== undefined);
+  const lead = leadOf(database, request, isTimed);
   const filter = newFilter();
   filterBySubject(filter, request, lead === "subject" ? "" : "+");
   filterByAction(filter, request, lead === "action" ? "" : "+");
@@ -29,15 +32,15 @@ export function auditListing(database: Connection, request: AuditFilter): Listin
     filter,
     order: [
       // Clocks step: rows of one stretch of time are those that say so, not those between two numbers.
-      ...(lead === "time" ? [{ column: "at", type: "integer", direction } as const] : []),
+      ...(isTimed ? [{ column: "at", type: "integer", direction } as const] : []),
       { column: "seq", type: "integer", direction },
     ],
-    positionOf: (row) => (lead === "time" ? [row.at, row.seq] : [row.seq]),
+    positionOf: (row) => (isTimed ? [row.at, row.seq] : [row.seq]),
   };
 }
 
-function leadOf(database: Connection, request: AuditFilter): Lead {
-  const { actor, target, identity, requestId, action, after } = request;
+function leadOf(database: Connection, request: AuditFilter, isTimed: boolean): Lead {
+  const { actor, target, identity, requestId, action } = request;
   const isFew = (put: (filter: Filter, by: AuditFilter, prefix: "") => void): boolean => {
     const filter = newFilter();
     put(filter, request, "");
@@ -48,12 +51,12 @@ function leadOf(database: Connection, request: AuditFilter): Lead {
         .get(...filter.parameters) ?? 0) < fewRows
     );
   };
-  // Who follows the log is near its end, and is to have it in the order it was written.
-  const isTimed = after === undefined && (request.since !== undefined || request.until !== undefined);
   const hasSubject = [actor, target, identity, requestId].some((value) => value !== undefined);
-  if (hasSubject) return isTimed && isFew(filterByTime) ? "time" : "subject";
-  // Rows of one whole action come out of its index in the log's own order, however many there are.
-  if (action !== undefined && ((!action.endsWith(".") && !isTimed) || isFew(filterByAction))) return "action";
+  // Without a time the index has them in the log's own order, however many there are; so it is with one whole action.
+  if (hasSubject && (!isTimed || isFew(filterBySubject))) return "subject";
+  if (!hasSubject && action !== undefined && ((!action.endsWith(".") && !isTimed) || isFew(filterByAction))) {
+    return "action";
+  }
   return isTimed ? "time" : "none";
 }
 

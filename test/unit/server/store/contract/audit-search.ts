@@ -68,6 +68,22 @@ export function auditSearchContract(open: OpenStore): void {
       );
     });
 
+    it("keeps a cursor good when rows come that change how the list is read", async () => {
+      const rows = (from: number, count: number) =>
+        Array.from({ length: count }, (_, index) => entry(100_000 + from + index, "flip.one", `f${from + index}`));
+      await store.recordAudit(rows(0, 4_999));
+      for (const more of [{ action: "flip." }, { actor: "system", action: "flip.one" }]) {
+        const filter = { limit: 2, since: 100_000, until: 104_999, ...more };
+        const first = await store.listAudit(filter);
+        await store.recordAudit(rows(5_000, 10));
+        const second = await store.listAudit({ ...filter, cursor: first.nextCursor ?? assert.fail() });
+        assert.deepEqual(
+          [...first.items, ...second.items].map((row) => row.target),
+          ["f4998", "f4997", "f4996", "f4995"],
+        );
+      }
+    });
+
     it("keeps checkpoints in order, and takes none of a row that is not there", async () => {
       const tail = (await store.auditTail()) ?? assert.fail();
       await store.recordCheckpoint({ ...tail, at: 1, line: "first" });
