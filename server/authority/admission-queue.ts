@@ -64,6 +64,8 @@ export interface AdmissionQueue<Ticket extends Applicant> {
 const beginsForEach = 0.5;
 /** One leaf has use for two: a connection that was lost, and the one that follows it. More of its requests come after everybody else's. */
 const maxUrgentOfOne = 2;
+/** Of those who could be served within `maxWait` at the rate measured: more urgent ones come meanwhile. */
+const hopefulShare = 0.7;
 /** However long the line is, it is worth asking again after this. */
 const longestPauseMs = 3_600_000;
 /** Those who were sent away together do not come back together. */
@@ -102,6 +104,12 @@ export function admissionQueue<Ticket extends Applicant>(
     return begins;
   };
 
+  /** Whoever would wait in vain is told at once. */
+  const room = (now: number): number => {
+    const servedInTime = ((meter.rate(now) * limits.maxWait) / 1000) * hopefulShare;
+    return Math.min(limits.maxWaiting, Math.max(limits.maxInWork, Math.floor(servedInTime)));
+  };
+
   const dismiss = (ticket: Ticket, because: TurnedAwayBecause, now: number): Dismissal<Ticket> => {
     const ahead = inWork + line.aheadOf(ticket, now) + expected.aheadOf(ticket, now);
     const wait = (ahead / meter.rate(now)) * 1000;
@@ -119,7 +127,7 @@ export function admissionQueue<Ticket extends Applicant>(
       mayBegin = Math.min(limits.maxInWork, mayBegin + beginsForEach);
       line.insert(ticket, now);
       const begins = proceed(now);
-      const least = line.size() <= limits.maxWaiting ? null : line.take(line.size() - 1, now);
+      const least = line.size() <= room(now) ? null : line.take(line.size() - 1, now);
       return { begins, dismissed: least === null ? null : dismiss(least, "full", now) };
     },
     finish(now) {

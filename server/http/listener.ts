@@ -26,7 +26,7 @@ const maxConnections: Readonly<Record<ListenerName, number>> = {
   ops: 100,
 };
 /** Connections that wait in the kernel, where they cost next to nothing, and not in their clients' retries; the kernel's own bound is somaxconn. */
-const backlog = 4_096;
+const backlog = 1_024;
 const stopGrace = 10_000;
 
 export interface Listener extends AsyncDisposable {

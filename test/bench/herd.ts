@@ -135,7 +135,7 @@ function modelHerd(title: string, within: number): void {
     ...costs,
     clients,
     limits: renewalLimits,
-    maxConnections: 4_096,
+    maxConnections: 1_024,
     random,
   });
   const drained = Math.max(...outcome.served.map(({ at }) => at)) / 1000;

@@ -112,10 +112,24 @@ describe("the line in front of issuing", () => {
     assert.deepEqual(drained(queue), ["greedy", "weeks"], "as urgent as ever");
   });
 
+  it("no longer than what can be served in time: whoever would wait in vain is told at once", () => {
+    const queue = busyQueue({ maxWaiting: 100 });
+    for (let index = 0; index < 100; index++) queue.enter(applicant(`host ${index}`, day), 0);
+    assert.equal(queue.waiting(), 100);
+    // Five a second: 52 of them in seven tenths of fifteen seconds.
+    for (let now = 200; now <= 10_000; now += 200) queue.finish(now);
+    const outcomes = Array.from(
+      { length: 10 },
+      (_, index) => queue.enter(applicant(`later ${index}`, 2 * day), 10_000).dismissed?.because,
+    );
+    assert.deepEqual(outcomes, [undefined, undefined, ...Array.from({ length: 8 }, () => "full")]);
+    assert.equal(queue.waiting(), 52);
+  });
+
   it("nobody waits longer than a client does for its answer", () => {
     const queue = busyQueue();
     queue.enter(applicant("early", day), 0);
-    queue.enter(applicant("late", hour), 10_000);
+    queue.enter(applicant("late", hour), 500);
     assert.deepEqual(queue.overdue(14_999), []);
     assert.deepEqual(
       queue.overdue(15_000).map(({ ticket, because }) => [ticket.who, because]),
