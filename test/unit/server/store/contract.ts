@@ -14,6 +14,7 @@ import { recordContract } from "./contract/records.ts";
 import { restoreContract } from "./contract/restores.ts";
 import { retentionContract } from "./contract/retention.ts";
 import { revocationContract } from "./contract/revocations.ts";
+import { searchContract } from "./contract/search.ts";
 import { standingContract } from "./contract/standings.ts";
 import type { OpenStore } from "./contract/suite.ts";
 
@@ -33,5 +34,6 @@ export function storeContract(open: OpenStore): void {
   auditSearchContract(open);
   retentionContract(open);
   auditedActsContract(open);
+  searchContract(open);
   standingContract(open);
 }
