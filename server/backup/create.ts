@@ -95,32 +95,39 @@ async function fill(
   order: BackupOrder,
 ): Promise<{ readonly facts: CopyFacts; readonly files: readonly StoredFile[]; readonly holdsKeys: boolean }> {
   const { dataDir, recipients } = order;
-  const encrypted = recipients.length > 0;
+  if (recipients.length === 0) return fillFrom(join(partial, "newleaf.db"), partial, order, []);
   const scratch = await mkdtemp(join(dataDir, ".backup-"));
   try {
-    const copy = join(scratch, "newleaf.db");
-    const facts = await order.store.copyTo(copy);
-    const keys = encrypted ? await issuerKeys(dataDir) : [];
-    if (keys.length > 0) await mkdir(join(partial, "issuers"), { mode: 0o700 });
-    const sources = [
-      { name: "newleaf.db", source: copy },
-      ...plainFiles.map((name) => ({ name, source: join(dataDir, name) })).filter(({ source }) => existsSync(source)),
-      ...keys,
-    ];
-    const suffix = encrypted ? sealedSuffix : "";
-    const files = await seal({
-      recipients,
-      files: sources.map(({ name, source }) => ({
-        name: `${name}${suffix}`,
-        source,
-        target: join(partial, `${name}${suffix}`),
-      })),
-    });
-    if (keys.length > 0) await syncDirectory(join(partial, "issuers"));
-    return { facts, files, holdsKeys: keys.length > 0 };
+    return await fillFrom(join(scratch, "newleaf.db"), partial, order, await issuerKeys(dataDir));
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
+}
+
+async function fillFrom(
+  copy: string,
+  partial: string,
+  { store, dataDir, recipients }: BackupOrder,
+  keys: readonly { readonly name: string; readonly source: string }[],
+) {
+  const facts = await store.copyTo(copy);
+  if (keys.length > 0) await mkdir(join(partial, "issuers"), { mode: 0o700 });
+  const sources = [
+    { name: "newleaf.db", source: copy },
+    ...plainFiles.map((name) => ({ name, source: join(dataDir, name) })).filter(({ source }) => existsSync(source)),
+    ...keys,
+  ];
+  const suffix = recipients.length > 0 ? sealedSuffix : "";
+  const files = await seal({
+    recipients,
+    files: sources.map(({ name, source }) => ({
+      name: `${name}${suffix}`,
+      source,
+      target: join(partial, `${name}${suffix}`),
+    })),
+  });
+  if (keys.length > 0) await syncDirectory(join(partial, "issuers"));
+  return { facts, files, holdsKeys: keys.length > 0 };
 }
 
 async function issuerKeys(dataDir: string): Promise<readonly { readonly name: string; readonly source: string }[]> {
