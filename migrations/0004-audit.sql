@@ -2,7 +2,7 @@
 
 -- The identity that a row's detail names, read from it: rows of before are found too, and nothing has to be written twice.
 ALTER TABLE audit ADD COLUMN identity TEXT
-  GENERATED ALWAYS AS (iif(json_type(detail, '$.identity') = 'text', detail ->> '$.identity', NULL)) VIRTUAL;
+  GENERATED ALWAYS AS (CAST(detail ->> '$.identity' AS TEXT)) VIRTUAL;
 CREATE INDEX audit_by_identity ON audit (identity) WHERE identity IS NOT NULL;
 CREATE INDEX audit_by_request ON audit (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX audit_by_time ON audit (at);

@@ -111,7 +111,7 @@ function entry(at: number, action: string, target: string, more: Partial<AuditEn
 
 const log: readonly AuditEntry[] = [
   entry(10, "certificate.issued", "s1", { detail: { identity: "gateway-1" } }),
-  entry(20, "certificate.issued", "s2", { requestId: "r-2", detail: { identity: { no: "text" } } }),
+  entry(20, "certificate.issued", "s2", { requestId: "r-2", detail: { identity: 7 } }),
   entry(30, "certificate.revoked", "s3", { actor: "ann@operators", detail: { identity: "gateway-1" } }),
   entry(40, "identity.changed", "gateway-1"),
   // More than a search by action would sort.
