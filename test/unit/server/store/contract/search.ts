@@ -146,7 +146,10 @@ export function searchContract(open: OpenStore): void {
           const walked: string[] = [];
           for (let cursor: string | null | undefined; cursor !== null;) {
             const page: { items: readonly { id: string }[]; nextCursor: string | null } = await store.listIdentities({
-              ...{ limit, now: f.t0, sort, q: "a-1" },
+              limit,
+              now: f.t0,
+              sort,
+              q: "a-1",
               ...(cursor === undefined ? {} : { cursor }),
             });
             walked.push(...page.items.map(({ id }) => id));
