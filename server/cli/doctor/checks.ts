@@ -136,7 +136,7 @@ export function integrity({ database }: Facts): readonly Finding[] {
       failure(
         database,
         "the service cannot start or loses what it writes",
-        "newleaf backup verify the newest backup, then newleaf backup restore (docs/backup.md)",
+        "do what it says; when it is damaged, restore the newest backup (docs/backup.md)",
       ),
     ];
   if (database.fault !== null)

@@ -1,6 +1,7 @@
 import type { CrlRecord, IssuerRow } from "../issuers.ts";
 import { openForReading } from "./database.ts";
 import { issuerReads } from "./issuers.ts";
+import { readMigrations } from "./migrations.ts";
 import { standingReads } from "./standings.ts";
 
 /** What can be told of a database from outside, whether or not a service has it open. */
@@ -38,6 +39,7 @@ export async function inspectDatabase(path: string, since: number): Promise<Data
     const faults = check.map((row) => row.quick_check).filter((line) => line !== "ok");
     const number = (sql: string) => database.prepare<[], number>(sql).pluck().get() ?? null;
     const { listIssuers, latestCrl } = issuerReads(database);
+    refuseOtherSchema(number("SELECT count(*) FROM migrations") ?? 0);
     const issuers = await listIssuers();
     const crls = await Promise.all(issuers.map((row) => latestCrl(row.id)));
     const journal = database.prepare<[], StoredJournal>("SELECT id, n, base, lapsed FROM journal WHERE no = 1").get();
@@ -54,4 +56,14 @@ export async function inspectDatabase(path: string, since: number): Promise<Data
   } finally {
     database.close();
   }
+}
+
+function refuseOtherSchema(applied: number): void {
+  const known = readMigrations().length;
+  if (applied < known)
+    throw new Error(
+      `it is of an older version of Newleaf (schema ${applied} of ${known}); starting the service brings it up to date`,
+    );
+  if (applied > known)
+    throw new Error(`it is of a newer version of Newleaf (schema ${applied}; this one knows ${known})`);
 }
