@@ -130,7 +130,6 @@ function modelHerd(title: string, within: number): void {
     arrives: random() * within,
   }));
   const costs = { handshakeMs: Number(flags["handshake-ms"]), renewMs: Number(flags["renew-ms"]) };
-  const heap = process.memoryUsage().heapUsed;
   const outcome = runHerd({
     ...costs,
     clients,
@@ -143,7 +142,7 @@ function modelHerd(title: string, within: number): void {
     `\nmodel: ${title}, ${costs.handshakeMs} ms a handshake and ${costs.renewMs} ms a renewal: drained after ${drained.toFixed(0)} s`,
   );
   console.log(
-    `  lost ${outcome.lost.length}; sent away ${outcome.turnedAway} times, no room ${outcome.refusedConnections} times; longest line ${outcome.longestLine}; out of order ${outcome.outOfOrder}; heap +${((process.memoryUsage().heapUsed - heap) / 1e6).toFixed(0)} MB`,
+    `  lost ${outcome.lost.length}; sent away ${outcome.turnedAway} times, no room ${outcome.refusedConnections} times; longest line ${outcome.longestLine}; out of order ${outcome.outOfOrder}`,
   );
   printWaits(
     outcome.served.map(({ client, at, attempts, inLineMs }) => ({
