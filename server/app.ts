@@ -153,7 +153,7 @@ export async function openAuthority(
     signer: () => signerOf(issuers),
     issuerIds: () => issuers.rows.map(({ id }) => id),
   });
-  events.backupStands(backups.lastSuccessAt());
+  events.backupStands(backups.lastSuccessAt() ?? issuers.bundle.createdAt);
   return {
     config,
     store,

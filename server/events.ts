@@ -105,9 +105,9 @@ function safekeepingEvents(log: Logger, metrics: Metrics) {
     backedUp({ name, path, size, createdAt }: BackupSummary): void {
       log.info({ name, path, size, createdAt: new Date(createdAt).toISOString() }, "backup made");
     },
-    /** When the newest backup in the configured place was made. */
-    backupStands(at: number | null): void {
-      metrics.backupLastSuccess.set(at === null ? 0 : at / 1000);
+    /** When the newest backup in the configured place was made; before the first one, when the authority began. */
+    backupStands(at: number): void {
+      metrics.backupLastSuccess.set(at / 1000);
     },
     backupFailed(error: unknown): void {
       log.error({ err: error }, "the backup failed; earlier ones are untouched");

@@ -62,7 +62,7 @@ export function createMetrics(version: string) {
     ready: gauge("newleaf_ready", "1 when the store can commit and an issuer can sign: what /readyz answers"),
     backupLastSuccess: gauge(
       "newleaf_backup_last_success_timestamp_seconds",
-      "When the newest backup was made; 0 while there is none",
+      "When the newest backup was made; before the first one, when the authority was founded or restored",
     ),
     buildInfo: gauge("newleaf_build_info", "Constant 1, labelled with the version", ["version"]),
   };

@@ -61,7 +61,8 @@ export async function createBackup(
     const detail = { path, size, encrypted, holdsKeys, auditSeq: audit.seq };
     await authority.store.recordAudit([auditEntry(caller, authority.clock.now(), "backup.created", name, detail)]);
     authority.events.backedUp(made);
-    authority.events.backupStands(authority.backups.lastSuccessAt());
+    const last = authority.backups.lastSuccessAt();
+    if (last !== null) authority.events.backupStands(last);
     return made;
   } catch (error) {
     authority.events.backupFailed(error);
