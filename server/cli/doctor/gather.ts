@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { access, constants, readdir, readFile, realpath, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import type { BackupSummary } from "../../authority/backups.ts";
 import { listBackups } from "../../backup/shelf.ts";
 import { readManifest } from "../../backup/manifest.ts";
 import { digestFile } from "../../backup/sealed-file.ts";
@@ -30,17 +31,18 @@ export async function gatherFacts(dataDir: string, env: Environment, now: number
   const database = await inspectDatabase(join(dataDir, "newleaf.db"), now - clockWindow).catch(
     (error: unknown) => `the database cannot be read: ${messageOf(error)}`,
   );
+  const newest = config === null ? null : await newestBackup(config.backup.directory, database);
   return {
     now,
     dataDir,
     uid: process.geteuid?.() ?? 0,
     configuration,
-    files: await gatherFiles(dataDir, config),
+    files: await gatherFiles(dataDir, config, newest),
     database,
     issuerKeys: typeof database === "string" ? [] : gatherIssuerKeys(dataDir, database),
     rootKeyPresent: await exists(join(dataDir, "offline", "root.key.pem")),
     disks: await gatherDisks(dataDir, config),
-    backups: config === null ? null : await gatherBackups(config.backup.directory),
+    backups: config === null ? null : await gatherBackups(config.backup.directory, newest),
     journal: config?.journal == null ? null : await gatherJournal(config.journal),
     service: await gatherService(dataDir, config),
   };
@@ -56,7 +58,11 @@ async function gatherConfiguration(dataDir: string, env: Environment): Promise<C
   }
 }
 
-async function gatherFiles(dataDir: string, config: ServerConfig | null): Promise<readonly FileFacts[]> {
+async function gatherFiles(
+  dataDir: string,
+  config: ServerConfig | null,
+  newest: BackupSummary | null,
+): Promise<readonly FileFacts[]> {
   const found = new Map<string, FileFacts>();
   const note = async (path: string, kind: FileFacts["kind"]): Promise<void> => {
     // Operators' keys are reached through links too: each file once, as it is.
@@ -79,7 +85,8 @@ async function gatherFiles(dataDir: string, config: ServerConfig | null): Promis
   for (const name of ["newleaf.db", "newleaf.db-wal", "newleaf.db-shm"]) await note(join(dataDir, name), "secret");
   for (const name of ["issuers", "operators"]) await noteWithin(join(dataDir, name), (file) => secretFile.test(file));
   await noteWithin(join(dataDir, "offline"), (file) => secretFile.test(file));
-  if (config !== null) await noteWithin(config.backup.directory, () => true);
+  // The directory that backups are made in may be shared; what is made is not.
+  if (newest !== null) await noteWithin(newest.path, () => true);
   if (config?.journal != null) await noteWithin(config.journal, (file) => secretFile.test(file));
   return [...found.values()];
 }
@@ -112,9 +119,16 @@ async function gatherDisks(dataDir: string, config: ServerConfig | null): Promis
   return disks;
 }
 
-async function gatherBackups(directory: string): Promise<BackupFacts> {
-  const [newest] = await listBackups(directory).catch(() => []);
-  if (newest === undefined) return { directory, newest: null, fault: null };
+/** Of this authority: others may keep theirs in the same directory. */
+async function newestBackup(directory: string, database: DatabaseFacts | string): Promise<BackupSummary | null> {
+  const all = await listBackups(directory).catch(() => []);
+  if (typeof database === "string") return all[0] ?? null;
+  const own = new Set(database.issuers.map(({ id }) => id));
+  return all.find(({ crls }) => Object.keys(crls).some((issuer) => own.has(issuer))) ?? null;
+}
+
+async function gatherBackups(directory: string, newest: BackupSummary | null): Promise<BackupFacts> {
+  if (newest === null) return { directory, newest: null, fault: null };
   const { name, createdAt, encrypted, journal } = newest;
   const fault = await faultOf(newest.path).catch(messageOf);
   return { directory, newest: { name, createdAt, encrypted, journal }, fault };
