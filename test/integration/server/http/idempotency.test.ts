@@ -4,6 +4,8 @@ import { randomUUID } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it, mock } from "node:test";
+import { createAnswerCleanup } from "../../../../server/authority/idempotency.ts";
+import type { Store } from "../../../../server/store/store.ts";
 import { AppError } from "../../../../shared/problems.ts";
 import {
   type AdminAnswer,
@@ -176,6 +178,18 @@ describe("Idempotency-Key", () => {
     service.clock.advance(day + 1000);
     const later = await admin.send(keyed(key, tokenFor("web")));
     assert.deepEqual([later.status, isReplay(later)], [201, false]);
+  });
+
+  it("is cleared away by a job, every ten minutes", async () => {
+    const dropped: number[] = [];
+    const store = { dropIdempotent: async (expiredBy: number) => void dropped.push(expiredBy) } as unknown as Store;
+    let now = 1_000_000;
+    const cleanUp = createAnswerCleanup({ store, clock: { now: () => now } });
+    for (const minutes of [0, 5, 5, 1, 10]) {
+      now += minutes * 60_000;
+      await cleanUp();
+    }
+    assert.deepEqual(dropped, [1_000_000, 1_600_000, 2_260_000]);
   });
 
   it("bounds what one operator has kept", async () => {
