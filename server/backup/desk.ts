@@ -1,5 +1,5 @@
 /** The running service's backups: one at a time, the configured number kept, the journal cut where the oldest of them begins. */
-import { readdir, rm } from "node:fs/promises";
+import { access, constants, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "@newleaf/shared/clock";
 import { AppError } from "@newleaf/shared/problems";
@@ -53,6 +53,7 @@ export async function openBackups(desk: BackupDesk): Promise<Backups> {
 
 async function makeAndTidy(desk: BackupDesk, request: BackupRequest): Promise<BackupSummary> {
   const { backup, dataDir } = desk.config;
+  if (request.directory !== undefined) await requireWritable(request.directory);
   // Before the copy: what the copy lacks is then in segments that begin no later than it ends.
   await desk.store.cutJournal();
   const made = await makeBackup({
@@ -70,6 +71,22 @@ async function makeAndTidy(desk: BackupDesk, request: BackupRequest): Promise<Ba
     dropJournal(desk, kept, made);
   }
   return made;
+}
+
+/** Whoever asks over the network names a place that was made for it: nothing is made anywhere on his word. */
+async function requireWritable(directory: string): Promise<void> {
+  try {
+    await access(directory, constants.W_OK | constants.X_OK);
+    if ((await stat(directory)).isDirectory()) return;
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? "error";
+    throw new AppError(
+      "request-invalid",
+      `The service cannot write to ${directory.slice(0, 200)} (${code}); make the directory first, mode 0700, the service's user its owner`,
+      { cause },
+    );
+  }
+  throw new AppError("request-invalid", `${directory.slice(0, 200)} is not a directory on the service's host`);
 }
 
 /** What every kept backup of this journal has, no restore will ask for. A backup of another journal needs nothing of this one. */

@@ -47,7 +47,7 @@ function addCreate(group: Command, terminal: Terminal): void {
     notes:
       "Complete or not there: it appears under its name when it is whole and on disk. The issuing keys are in it only when it is encrypted.\nWithout --out the newest ones are kept, as many as backup.keep says.",
   })
-    .option("--out <dir>", "directory on the service's host (default: backup.directory of newleaf.yml)")
+    .option("--out <dir>", "a directory that is there on the service's host (default: backup.directory of newleaf.yml)")
     .option(
       "--recipient <age1…>",
       "encrypt for this age recipient (may be repeated; default: backup.recipients)",

@@ -1,6 +1,6 @@
 /** `newleaf backup …` and `newleaf cert unvouched …` as an operator types them. */
 import assert from "node:assert/strict";
-import { readFileSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { backupJob } from "../../../../server/jobs/backups.ts";
@@ -57,6 +57,8 @@ describe("backups on the command line", () => {
     assert.ok(readFileSync(mine, "utf8").includes(recipient));
 
     const out = join(service.dir, "elsewhere");
+    assert.match((await operator.command(["backup", "create", "--out", out])).err, /make the directory first/);
+    mkdirSync(out, { mode: 0o700 });
     const made = await operator.json<Backup>("backup", "create", "--out", out, "--recipient", recipient);
     assert.deepEqual([made.encrypted, made.holdsKeys], [true, true]);
     assert.equal((await newleaf(["backup", "verify", made.path, "--identity-file", mine])).code, 0);
@@ -95,7 +97,9 @@ describe("backups on the command line", () => {
 
   it("creates one itself when the service is stopped", async () => {
     await service.server[Symbol.asyncDispose]();
-    const made = await operator.json<Backup>("backup", "create", "--out", join(service.dir, "offline"));
+    const out = join(service.dir, "offline");
+    mkdirSync(out, { mode: 0o700 });
+    const made = await operator.json<Backup>("backup", "create", "--out", out);
     const verified = await newleaf(["backup", "verify", made.path]);
     assert.equal(verified.code, 0, verified.out);
     assert.ok(!verified.out.includes("not signed"));

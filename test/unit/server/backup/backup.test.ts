@@ -35,6 +35,7 @@ describe("backups", () => {
   before(async () => {
     service = await startService({ NEWLEAF_BACKUP_KEEP: "2", NEWLEAF_BACKUP_SCHEDULE: "null" });
     await settled(service, "gateway-1");
+    for (const name of ["plain", "sealed"]) mkdirSync(join(service.dir, name), { mode: 0o700 });
     plain = await backUp(service, { directory: join(service.dir, "plain") });
     const mine = await makeIdentity();
     identityFile = identity("mine", mine.identity);
@@ -113,8 +114,15 @@ describe("backups", () => {
 
     service.clock.advance(2000);
     await assert.rejects(backUp(service, { recipients: ["age1nonsense"] }), { code: "request-invalid" });
-    await assert.rejects(backUp(service, { directory: join(plain, manifestFile, "below") }), { code: "internal" });
-    await assert.rejects(backUp(service, { directory: "relative" }), { code: "request-invalid" });
+    const nowhere = [
+      join(plain, manifestFile),
+      join(service.dir, "nowhere"),
+      "relative",
+      "/\u0000",
+      "/proc/self/fd/none",
+    ];
+    for (const place of nowhere)
+      await assert.rejects(backUp(service, { directory: place }), { code: "request-invalid" });
     assert.equal(readdirSync(directory).length, 2);
 
     // What a crash left is neither listed nor kept; what another service may be at, and what it made, stays.
