@@ -34,8 +34,6 @@ interface Log {
 interface Trust {
   /** DER of the issuers whose checkpoints count. */
   readonly issuers: readonly Uint8Array[];
-  /** What vouches for them. */
-  readonly by: string;
   readonly isLogItself: boolean;
 }
 
@@ -63,7 +61,7 @@ export function addAuditVerify(group: Command, terminal: Terminal): void {
     )
     .option(
       "--issuer <file>",
-      "PEM certificates of the issuers whose checkpoints count (may be repeated; default: those of the log that a root of roots.pem vouches for)",
+      "PEM certificates of the issuers whose checkpoints count, or of a root that vouches for the log's (may be repeated; default: roots.pem)",
       collect,
     )
     .action(
@@ -145,21 +143,26 @@ function given(line: string, place: string, offBox: boolean): GivenCheckpoint {
   return { checkpoint, place, offBox };
 }
 
+/** Named certificates count themselves, and vouch for issuers of the log: so a root may be named as well. */
 function trustOf(log: Log, { issuer, roots, data }: VerifyOptions, terminal: Terminal): Trust {
   if (issuer !== undefined) {
-    return { issuers: issuer.flatMap((file) => certificatesOf(file)), by: issuer.join(", "), isLogItself: false };
+    const named = issuer.flatMap((file) => certificatesOf(file));
+    return { issuers: [...named, ...vouchedFor(log, named)], isLogItself: false };
   }
   const file = roots ?? join(resolveDataDir(data, terminal.env), "roots.pem");
   if (!existsSync(file)) {
     if (roots !== undefined) throw new UsageError(`${roots} cannot be read`);
-    return { issuers: log.issuers, by: "the log itself", isLogItself: true };
+    return { issuers: log.issuers, isLogItself: true };
   }
-  const trusted = certificatesOf(file).map((der) => new X509Certificate(der));
-  const vouched = log.issuers.filter((der) => {
+  return { issuers: vouchedFor(log, certificatesOf(file)), isLogItself: false };
+}
+
+function vouchedFor(log: Log, authorities: readonly Uint8Array[]): readonly Uint8Array[] {
+  const trusted = authorities.map((der) => new X509Certificate(der));
+  return log.issuers.filter((der) => {
     const certificate = new X509Certificate(der);
     return trusted.some((root) => certificate.checkIssued(root) && certificate.verify(root.publicKey));
   });
-  return { issuers: vouched, by: file, isLogItself: false };
 }
 
 function certificatesOf(file: string): readonly Uint8Array[] {

@@ -23,6 +23,7 @@ import { firstMarkFrom, forgeries, noCheckpoints } from "../../../support/audit-
 import { type Forger, forger } from "../../../support/audit-forger.ts";
 import { type OperatorCommands, operatorCommands } from "../../../support/operator-commands.ts";
 import { startService, type TestService } from "../../../support/service.ts";
+import { newleaf } from "../../../support/terminal.ts";
 import { temporaryDirectory } from "../../../support/temporary-directory.ts";
 
 const offBox = temporaryDirectory("off-box");
@@ -198,6 +199,15 @@ describe("a copy that was altered, by `audit verify --file` without a service", 
       new RegExp(`row ${last} is not the one that the checkpoint`),
       "now it is one to be compared with",
     );
+  });
+
+  it("issuers named by their root, anywhere: no data directory is needed", async () => {
+    const named = await verifyCopy(copy, "--issuer", service.rootsFile, "--data", join(service.dir, "nowhere"));
+    assert.equal(named.code, 0, named.err);
+    assert.doesNotMatch(named.out, /come from the log itself/);
+    const unnamed = await newleaf(["audit", "verify", "--file", join(service.dir, "copy.jsonl"), "--data", "/nowhere"]);
+    assert.equal(unnamed.code, 0, unnamed.err);
+    assert.match(unnamed.out, /The issuers come from the log itself/);
   });
 
   it("a file without checkpoints is wrong usage, not a comparison that held", async () => {
