@@ -4,6 +4,9 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { readCrl } from "@newleaf/shared/crl";
+import { systemCaller, type Caller } from "../../server/authority/authority.ts";
+import { importCrl } from "../../server/authority/import-crl.ts";
+import { finishRevokedIssuers, revokeIssuer } from "../../server/authority/revoke-issuer.ts";
 import { pemDecode, pemEncode } from "@newleaf/shared/pem";
 import { credentials, newKey, csrFor, renew, settled, use, type Host } from "../support/agent-client.ts";
 import { openSsl } from "../support/openssl.ts";
@@ -108,6 +111,11 @@ describe("revocation of an issuer", () => {
     assert.match((await revoke(root.id, "cACompromise")).err, /is a root.*\(conflict\)/);
     assert.match((await revoke(issuers.first, "certificateHold")).err, /\(reason-invalid\)/);
     assert.match((await revoke("0000000000000000", "cACompromise")).err, /\(not-found\)/);
+    const { authority } = service.server;
+    const operator: Caller = { ...systemCaller("test"), actorKind: "operator", actor: "ops", role: "operator" };
+    const refused = { code: "not-permitted" };
+    await assert.rejects(revokeIssuer(authority, operator, issuers.first, "cACompromise"), refused);
+    await assert.rejects(importCrl(authority, operator, root.id, Buffer.alloc(0)), refused);
   });
 
   it("issues from the other from then on, and accepts no leaf of this one", async () => {
@@ -221,6 +229,23 @@ describe("revocation of an issuer", () => {
 });
 
 describe("revocation of the only issuer", () => {
+  it("what a crash left of its leaves is revoked after the next start", async () => {
+    await using cut = await startService();
+    const { answer } = await settled(cut, "left-over");
+    const [row] = cut.server.authority.issuers.rows.filter(({ kind }) => kind === "intermediate");
+    const issuerId = row?.id ?? assert.fail();
+    // As far as it got: the issuer, and none of its leaves.
+    await cut.server.authority.store.revokeIssuer({ issuerId, reason: "cACompromise", at: Date.now(), audit: [] });
+    await cut.restart();
+    const { authority } = cut.server;
+    await finishRevokedIssuers(authority, systemCaller("test"));
+    assert.equal((await authority.store.findCertificate(answer.serial))?.state, "revoked");
+    const listing = await authority.store.findListing(issuerId, answer.serial);
+    assert.equal(listing, authority.issuers.crls.get(issuerId)?.number);
+    await finishRevokedIssuers(authority, systemCaller("test"));
+    assert.equal(authority.issuers.crls.get(issuerId)?.number, listing, "once");
+  });
+
   it("leaves CRLs served after a restart, and a ceremony's CRL is imported without the service", async () => {
     await using only = await startService();
     const [issuer] = only.server.authority.issuers.rows.filter(({ kind }) => kind === "intermediate");
