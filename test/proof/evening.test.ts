@@ -269,7 +269,8 @@ describe("an operator's evening", { skip: needs("nginx", "openssl"), timeout: 60
         join(dataDir, "issuers"),
       ]),
     );
-    service = await startEveningService(restored, { ...env, NEWLEAF_JOURNAL: join(dir, "elsewhere", "journal-2") });
+    // The journal goes on where the service that was left off.
+    service = await startEveningService(restored, env);
     const operators = ["--as", join(dataDir, "operators", "admin@operators")];
     const after = JSON.parse(await service.run("cert", "list", "--json", ...operators)) as Listed[];
     const states = new Map(after.map(({ serial, state }) => [serial, state]));
