@@ -73,15 +73,21 @@ describe("a journal whose disk fails", { skip: needs("cc") }, () => {
     const ended = once(child, "exit");
     const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const said: string[] = [];
-    for (const [act, isDone] of acts) {
-      child.stdin.write(`${act}\n`);
-      const line = String((await answers.next()).value);
-      said.push(line);
-      assert.equal(line.endsWith(" done"), isDone, `${act}: ${line}`);
+    try {
+      for (const [act, isDone] of acts) {
+        child.stdin.write(`${act}\n`);
+        const line = String((await answers.next()).value);
+        said.push(line);
+        assert.equal(line.endsWith(" done"), isDone, `${act}: ${line}`);
+      }
+      if (how === "end") {
+        child.stdin.end();
+        await ended;
+      }
+    } finally {
+      child.kill("SIGKILL");
+      await ended;
     }
-    if (how === "kill") child.kill("SIGKILL");
-    else child.stdin.end();
-    await ended;
     return said;
   }
 
