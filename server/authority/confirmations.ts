@@ -19,7 +19,7 @@ export interface Unconfirmed {
 export interface Confirmations {
   readonly issuer: string;
   readonly number: number;
-  /** Agents that are connected: they hold a poll, or made a request within two minutes. */
+  /** Agents that are connected: they hold a poll of the change feed, or made one within two minutes. */
   readonly connected: number;
   /** Of them, with this CRL or a newer one in force. */
   readonly confirmed: number;

@@ -6,7 +6,7 @@ import type { Clock } from "@newleaf/shared/clock";
 import type { Store } from "../store/store.ts";
 import type { Feed } from "./feed.ts";
 
-/** A request within this time, or a held poll, is being connected: who polls without being held is told to come again after 30 s. */
+/** A poll of the change feed within this time, held or not, is being connected: who cannot be held is told to come again after 30 s. */
 export const connectedFor = 2 * 60_000;
 const rowsPerTurn = 1_000;
 
@@ -18,21 +18,20 @@ export interface Standing {
 }
 
 export interface Presence {
-  /** An authenticated request of a host. */
-  seen(identity: string): void;
+  /** A host asks for changes: an agent runs there. Who only enrolls or renews, from a timer, follows nothing and is not waited for. */
+  polled(identity: string): void;
   /** CRL numbers in force, by issuer. */
   reported(identity: string, crls: Readonly<Record<string, number>>): void;
   /** What it came with is refused from now on; it counts again when it comes again. */
   left(identity: string): void;
   /**
-   * Everybody who is connected, or has reported before and is not. A connected one that has never reported counts when it holds a poll:
-   * it is an agent; others only renew, and keep no CRL that we know of.
+   * Everybody who is connected, or has reported before and is not. Who polls and has never reported counts while a poll is held.
    */
   standings(issuerId: string): Promise<readonly Standing[]>;
 }
 
 export function createPresence(store: Pick<Store, "listReportedCrls">, feed: Feed, clock: Clock): Presence {
-  const lastSeen = new Map<string, number>();
+  const lastPoll = new Map<string, number>();
   const numbers = new Map<string, Map<string, number>>();
   const reporters = new Set<string>();
   const gone = new Set<string>();
@@ -58,8 +57,8 @@ export function createPresence(store: Pick<Store, "listReportedCrls">, feed: Fee
     }
   };
   return {
-    seen(identity) {
-      lastSeen.set(identity, clock.now());
+    polled(identity) {
+      lastPoll.set(identity, clock.now());
       gone.delete(identity);
     },
     reported(identity, crls) {
@@ -68,7 +67,7 @@ export function createPresence(store: Pick<Store, "listReportedCrls">, feed: Fee
       note(identity, crls);
     },
     left(identity) {
-      lastSeen.delete(identity);
+      lastPoll.delete(identity);
       gone.add(identity);
     },
     async standings(issuerId) {
@@ -82,7 +81,7 @@ export function createPresence(store: Pick<Store, "listReportedCrls">, feed: Fee
       const recently = clock.now() - connectedFor;
       const found: Standing[] = [];
       for (const identity of reporters.union(held)) {
-        const connected = held.has(identity) || (lastSeen.get(identity) ?? -Infinity) >= recently;
+        const connected = held.has(identity) || (lastPoll.get(identity) ?? -Infinity) >= recently;
         if (!connected && gone.has(identity)) continue;
         found.push({ identity, connected, number: ofIssuer?.get(identity) ?? null });
       }

@@ -32,7 +32,6 @@ const lastWritten = new WeakMap<Authority, Map<string, Written>>();
 export async function recordUse(authority: Authority, leaf: PresentedLeaf, address: string): Promise<void> {
   const { identity, serial } = leaf;
   const now = authority.clock.now();
-  authority.presence.seen(identity);
   const written = lastWritten.get(authority) ?? new Map<string, Written>();
   lastWritten.set(authority, written);
   const last = written.get(identity);

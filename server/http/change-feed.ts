@@ -18,6 +18,7 @@ export function changeFeed(authority: Authority, stopping: AbortSignal) {
   const slots = feedSlots();
   return async (request: Request, response: Response): Promise<void> => {
     const presented = leafOf(request);
+    authority.presence.polled(presented.identity);
     const { after, wait } = request.query;
     const deadline = performance.now() + Math.min(maxWait, typeof wait === "string" ? parseDuration(wait) : 0);
     const gone = new AbortController();
