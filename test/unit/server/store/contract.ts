@@ -19,6 +19,12 @@ import { standingContract } from "./contract/standings.ts";
 import type { OpenStore } from "./contract/suite.ts";
 
 export function storeContract(open: OpenStore): void {
+  servingContract(open);
+  restoreContract(open);
+}
+
+/** Without what is done to a copy while no service runs, and no journal is kept. */
+export function servingContract(open: OpenStore): void {
   idempotencyContract(open);
   issuanceContract(open);
   lineageContract(open);
@@ -30,7 +36,6 @@ export function storeContract(open: OpenStore): void {
   operatorContract(open);
   pauseContract(open);
   recordContract(open);
-  restoreContract(open);
   auditSearchContract(open);
   retentionContract(open);
   auditedActsContract(open);

@@ -18,7 +18,7 @@ import { replayJournal } from "../../../../../server/store/sqlite/replay.ts";
 import { openSqliteStore } from "../../../../../server/store/sqlite/store.ts";
 import { assertSameTables } from "../../../../support/database-tables.ts";
 import { temporaryDirectory } from "../../../../support/temporary-directory.ts";
-import { storeContract } from "../contract.ts";
+import { servingContract } from "../contract.ts";
 import { scratch } from "../fixture.ts";
 
 /** Commands that some journal of this run holds. */
@@ -26,7 +26,7 @@ const seen = new Set<string>();
 
 describe("whatever the store does, its journal does again", () => {
   const template = join(temporaryDirectory("template"), "empty.db");
-  storeContract(async () => {
+  servingContract(async () => {
     if (!existsSync(template)) await (await openSqliteStore({ path: template, create: true }))[Symbol.asyncDispose]();
     const home = await scratch();
     const directory = join(home.directory, "journal");
