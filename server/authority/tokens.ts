@@ -4,7 +4,7 @@ import { fingerprint } from "@newleaf/shared/fingerprint";
 import { AppError } from "@newleaf/shared/problems";
 import type { AuditEntry } from "../store/audit.ts";
 import type { TokenRow } from "../store/enrollments.ts";
-import { auditEntry, type Authority, type Caller } from "./authority.ts";
+import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
 import { requireTouchOfProfile, requireTouch } from "./permissions.ts";
 
 export interface CreatedToken {
@@ -30,17 +30,19 @@ export async function createToken(
   ttl: number,
 ): Promise<CreatedToken> {
   caller.target = identityId;
-  const identity = await authority.store.findIdentity(identityId);
-  if (identity === null || identity.state === "removed")
-    throw new AppError("identity-unknown", `${identityId} is not in the inventory; add it first`);
-  requireTouchOfProfile(caller, identity.profile);
-  if (identity.state === "suspended")
-    throw new AppError("identity-suspended", `${identityId} is suspended; resume it first`);
+  return onFreshBasis(async () => {
+    const identity = await authority.store.findIdentity(identityId);
+    if (identity === null || identity.state === "removed")
+      throw new AppError("identity-unknown", `${identityId} is not in the inventory; add it first`);
+    requireTouchOfProfile(caller, identity.profile);
+    if (identity.state === "suspended")
+      throw new AppError("identity-suspended", `${identityId} is suspended; resume it first`);
 
-  const { created, row, audit } = prepareToken(authority, caller, identity.id, ttl);
-  await authority.store.createToken(row, [audit]);
-  authority.events.acted("token.created", caller, { token: row.id, identity: identity.id });
-  return created;
+    const { created, row, audit } = prepareToken(authority, caller, identity.id, ttl);
+    await authority.store.createToken(row, identity.revision, [audit]);
+    authority.events.acted("token.created", caller, { token: row.id, identity: identity.id });
+    return created;
+  });
 }
 
 export interface PreparedToken {
@@ -110,25 +112,27 @@ export async function grantRecovery(
 ): Promise<{ id: string; expiresAt: number }> {
   caller.target = identityId;
   if (ttl < minLife || ttl > maxLife) throw new AppError("request-invalid", "A grant lives between 10s and 30d");
-  const identity = await authority.store.findIdentity(identityId);
-  if (identity === null || identity.state === "removed")
-    throw new AppError("identity-unknown", `${identityId} is not in the inventory`);
-  await requireTouch(authority, caller, identityId);
-  const now = authority.clock.now();
-  const grant = {
-    id: authority.random(8).toString("hex"),
-    identity: identityId,
-    createdBy: caller.actor,
-    createdAt: now,
-    expiresAt: now + ttl,
-    spentAt: null,
-  };
-  await authority.store.createGrant(grant, [
-    auditEntry(caller, now, "recovery.granted", identityId, {
-      grant: grant.id,
-      expiresAt: new Date(grant.expiresAt).toISOString(),
-    }),
-  ]);
-  authority.events.acted("recovery.granted", caller, { identity: identityId, grant: grant.id });
-  return { id: grant.id, expiresAt: grant.expiresAt };
+  return onFreshBasis(async () => {
+    const identity = await authority.store.findIdentity(identityId);
+    if (identity === null || identity.state === "removed")
+      throw new AppError("identity-unknown", `${identityId} is not in the inventory`);
+    requireTouchOfProfile(caller, identity.profile);
+    const now = authority.clock.now();
+    const grant = {
+      id: authority.random(8).toString("hex"),
+      identity: identityId,
+      createdBy: caller.actor,
+      createdAt: now,
+      expiresAt: now + ttl,
+      spentAt: null,
+    };
+    await authority.store.createGrant(grant, identity.revision, [
+      auditEntry(caller, now, "recovery.granted", identityId, {
+        grant: grant.id,
+        expiresAt: new Date(grant.expiresAt).toISOString(),
+      }),
+    ]);
+    authority.events.acted("recovery.granted", caller, { identity: identityId, grant: grant.id });
+    return { id: grant.id, expiresAt: grant.expiresAt };
+  });
 }

@@ -61,7 +61,12 @@ export interface ApprovalRow {
 }
 
 export interface EnrollmentStore {
-  createToken(token: TokenRow & { readonly secretHash: string }, audit: readonly AuditEntry[]): Promise<void>;
+  /** StaleBasis when the identity was removed or has another revision by now: a token is for the one that was looked at. */
+  createToken(
+    token: TokenRow & { readonly secretHash: string },
+    basisRevision: number,
+    audit: readonly AuditEntry[],
+  ): Promise<void>;
   /** By SHA-256 (hex) of the token's secret. */
   findToken(secretHash: string): Promise<TokenRow | null>;
   findTokenById(id: string): Promise<TokenRow | null>;
@@ -101,7 +106,8 @@ export interface EnrollmentStore {
     audit: readonly AuditEntry[],
   ): Promise<void>;
 
-  createGrant(grant: GrantRow, audit: readonly AuditEntry[]): Promise<void>;
+  /** StaleBasis as for a token. */
+  createGrant(grant: GrantRow, basisRevision: number, audit: readonly AuditEntry[]): Promise<void>;
   /** Unspent and unexpired. */
   findOpenGrant(identity: string, now: number): Promise<GrantRow | null>;
   findGrant(id: string): Promise<GrantRow | null>;

@@ -140,7 +140,8 @@ async function perform(store: Store, { act: name, who, pick }: Act): Promise<unk
     }
     case "grant": {
       const grant = { id: f.newId(), identity: await known(store, id), createdBy: "admin", createdAt: at };
-      return store.createGrant({ ...grant, expiresAt: at + f.day, spentAt: null }, audit);
+      const revision = (await store.findIdentity(grant.identity))?.revision ?? 0;
+      return store.createGrant({ ...grant, expiresAt: at + f.day, spentAt: null }, revision, audit);
     }
     case "crl": {
       const number = ((await store.latestCrl(f.issuerId))?.number ?? 0) + 1;
@@ -161,7 +162,8 @@ async function withToken(store: Store, name: "token" | "spend" | "revokeToken", 
   if (name === "token") {
     const token = { id: f.newId(), identity: await known(store, id), createdBy: "admin", createdAt: at };
     const open = { ...token, expiresAt: at + f.day, spentAt: null, spentOn: null, revokedAt: null };
-    return store.createToken({ ...open, secretHash: f.newId() }, [f.audit(name, id)]);
+    const revision = (await store.findIdentity(token.identity))?.revision ?? 0;
+    return store.createToken({ ...open, secretHash: f.newId() }, revision, [f.audit(name, id)]);
   }
   const tokens = (await store.listTokens({ limit: 100, identity: id })).items;
   const token = tokens.find(({ spentAt, revokedAt }) => spentAt === null && revokedAt === null) ?? tokens[0];

@@ -163,7 +163,7 @@ describe("pages of a list that changes", () => {
     if (act === "token") {
       const token = { id: f.newId(), identity: one.id, createdBy: f.adminId, createdAt: f.t0 + pick, expiresAt: now };
       const rest = { spentAt: null, spentOn: null, revokedAt: null, secretHash: f.newId() };
-      return store.createToken({ ...token, ...rest }, [f.audit("token.created")]);
+      return store.createToken({ ...token, ...rest }, one.revision, [f.audit("token.created")]);
     }
     touched.add(one.id);
     if (act === "see") return store.recordSeen(one.id, f.t0 + pick);

@@ -110,6 +110,7 @@ export function enrollmentReads(database: Connection): Reads {
 export function enrollmentWrites(context: WriteContext): EnrollmentWrites {
   const { database } = context;
   const insertToken = tokenWriter(database);
+  const requireRevision = revisionChecker(database);
   const tokenExists = prepare<[string], number>(database, "SELECT 1 FROM tokens WHERE id = ?").pluck();
   const revokeToken = prepare(
     database,
@@ -122,7 +123,8 @@ export function enrollmentWrites(context: WriteContext): EnrollmentWrites {
   return {
     ...requestWrites(context),
     ...approvalWrites(context),
-    createToken(t, audit) {
+    createToken(t, basisRevision, audit) {
+      requireRevision(t.identity, basisRevision);
       insertToken(t);
       context.audit.append(audit);
     },
@@ -130,11 +132,23 @@ export function enrollmentWrites(context: WriteContext): EnrollmentWrites {
       if (tokenExists.get(id) === undefined) throw new AppError("not-found", `There is no token ${id}.`);
       if (revokeToken.run(at, id).changes === 1) context.audit.append(audit);
     },
-    createGrant(grant, audit) {
+    createGrant(grant, basisRevision, audit) {
       const { id, identity, createdBy, createdAt, expiresAt, spentAt } = grant;
+      requireRevision(identity, basisRevision);
       insertGrant.run(id, identity, createdBy, createdAt, expiresAt, spentAt);
       context.audit.append(audit);
     },
+  };
+}
+
+/** What is given out to an identity while it is being removed must not admit anybody to a later one of the same name. */
+function revisionChecker(database: Connection): (identity: string, revision: number) => void {
+  const find = prepare<[string], number>(
+    database,
+    "SELECT revision FROM identities WHERE id = ? AND state <> 'removed'",
+  ).pluck();
+  return (identity, revision) => {
+    if (find.get(identity) !== revision) throw new StaleBasis(`Identity ${identity} changed after the decision.`);
   };
 }
 

@@ -11,8 +11,10 @@ import type { Authority, Caller } from "../../../../server/authority/authority.t
 import { admit } from "../../../../server/authority/gate.ts";
 import { enroll } from "../../../../server/authority/enroll.ts";
 import { removeIdentity } from "../../../../server/authority/identities.ts";
+import { addOperator } from "../../../../server/authority/operators.ts";
 import { renew as renewUseCase } from "../../../../server/authority/renew.ts";
 import { revoke } from "../../../../server/authority/revoke.ts";
+import { createToken, grantRecovery } from "../../../../server/authority/tokens.ts";
 import type { Store } from "../../../../server/store/store.ts";
 import { call, csrFor, enrolled, newKey, renew, settled, type Host } from "../../../support/agent-client.ts";
 import { operatorId, startService, type TestService } from "../../../support/service.ts";
@@ -156,6 +158,34 @@ describe("between decision and write", () => {
     await removeIdentity(authority, admin(), "removed-meanwhile");
     assert.deepEqual(await authority.store.listUsable("removed-meanwhile", authority.clock.now()), []);
   });
+
+  for (const [what, give] of [
+    ["token", createToken],
+    ["recovery grant", grantRecovery],
+  ] as const) {
+    it(`a ${what} that is made while its identity is removed waits for no operator of that name`, async () => {
+      const id = `${what.replace(" ", "-")}@operators`;
+      await service.admin("POST", "/v1/identities", { id, profile: "agent" });
+      const mallory: Caller = { ...admin(), actor: "mallory@operators", role: "operator" };
+      const authority = pausedAfter("findIdentity", () => service.admin("DELETE", `/v1/identities/${id}`));
+      await assert.rejects(give(authority, mallory, id, 86_400_000), { code: "identity-unknown" });
+      const again = pausedAfter("findIdentity", async () => {
+        const operator = { id, role: "admin", names: { dns: [], ip: [], uri: [], email: [] }, labels: {} } as const;
+        await service.admin("DELETE", `/v1/identities/${id}`);
+        await addOperator(service.server.authority, admin(), operator, 3_600_000);
+      });
+      await service.admin("POST", "/v1/identities", { id, profile: "agent" });
+      await assert.rejects(give(again, mallory, id, 86_400_000), { code: "not-permitted" });
+      const { store, clock } = service.server.authority;
+      const tokens = (await store.listTokens({ limit: 9, identity: id })).items;
+      assert.deepEqual(
+        tokens.map(({ createdBy }) => createdBy),
+        [operatorId],
+        "none but the one for the operator's own login",
+      );
+      assert.equal(await store.findOpenGrant(id, clock.now()), null);
+    });
+  }
 });
 
 describe("a suspended identity", () => {

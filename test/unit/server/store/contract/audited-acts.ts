@@ -52,7 +52,7 @@ export function auditedActsContract(open: OpenStore): void {
         spentOn: null,
         revokedAt: null,
       };
-      await store.createToken(token, [f.audit("token.created")]);
+      await store.createToken(token, 1, [f.audit("token.created")]);
       const revoke = () => store.revokeToken(token.id, at, [f.audit("token.revoked", token.id)]);
       assert.deepEqual(await told(revoke), ["token.revoked"]);
       assert.deepEqual(await told(revoke), [], "it was worthless already: nothing was done");

@@ -30,7 +30,7 @@ export function enrollmentContract(open: OpenStore): void {
 
     it("keeps a token under the hash of its secret, which no answer gives back", async () => {
       const token = newToken();
-      await store.createToken(token, [f.audit("token.created", token.id)]);
+      await store.createToken(token, 1, [f.audit("token.created", token.id)]);
       const { secretHash, ...row } = token;
       assert.deepEqual(await store.findToken(secretHash), row);
       assert.equal(await store.findToken(token.id), null);
@@ -41,7 +41,7 @@ export function enrollmentContract(open: OpenStore): void {
 
     it("revokes a token once, and an unknown one not at all", async () => {
       const token = newToken();
-      await store.createToken(token, []);
+      await store.createToken(token, 1, []);
       await store.revokeToken(token.id, f.t0 + 1, []);
       await store.revokeToken(token.id, f.t0 + 2, []);
       assert.equal((await store.findToken(token.secretHash))?.revokedAt, f.t0 + 1);
@@ -158,7 +158,7 @@ export function enrollmentContract(open: OpenStore): void {
         expiresAt: f.t0 + 9,
         spentAt: null,
       };
-      await store.createGrant(grant, [f.audit("recovery.granted", "granted")]);
+      await store.createGrant(grant, 1, [f.audit("recovery.granted", "granted")]);
       assert.deepEqual(await store.findOpenGrant("granted", f.t0 + 8), grant);
       assert.equal(await store.findOpenGrant("granted", f.t0 + 9), null);
       assert.equal(await store.findOpenGrant("gateway-1", f.t0), null);

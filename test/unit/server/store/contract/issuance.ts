@@ -160,9 +160,9 @@ export function issuanceContract(open: OpenStore): void {
       await f.addIdentity(store, "spender", { keys: [key] });
       const token = { id: f.newId(), secretHash: f.newId(), identity: "spender", createdBy: f.adminId };
       const open = { createdAt: f.t0, expiresAt: f.t0 + f.day, spentAt: null };
-      await store.createToken({ ...token, ...open, spentOn: null, revokedAt: null }, []);
+      await store.createToken({ ...token, ...open, spentOn: null, revokedAt: null }, 1, []);
       const grant = { id: f.newId(), identity: "spender", createdBy: f.adminId, ...open };
-      await store.createGrant(grant, []);
+      await store.createGrant(grant, 1, []);
       const request = await store.openRequest(f.request({ key }), { maxOpen: 9, maxOpenPerAddress: 9 }, []);
       const spend = { tokenId: token.id, grantId: grant.id, requestId: request.id, armedKey: key };
 
@@ -191,7 +191,7 @@ export function issuanceContract(open: OpenStore): void {
       const made = { createdBy: f.adminId, createdAt: f.t0, spentAt: null, spentOn: null, revokedAt: null };
       const token = async (identity: string, expiresAt: number) => {
         const id = f.newId();
-        await store.createToken({ id, secretHash: f.newId(), identity, expiresAt, ...made }, []);
+        await store.createToken({ id, secretHash: f.newId(), identity, expiresAt, ...made }, 1, []);
         return id;
       };
       const revoked = await token("late", f.t0 + f.day);

@@ -39,9 +39,9 @@ export function restoreContract(open: OpenStore): void {
     it("records a restore: what is open is void, what is graver is revoked, numbers are above", async () => {
       const host = await f.enrolled(store, "restored-1");
       await f.addIdentity(store, "restored-2", { keys: [f.newKey()] });
-      await store.createToken({ ...token("open"), secretHash: "a" }, []);
+      await store.createToken({ ...token("open"), secretHash: "a" }, 1, []);
       await store.openRequest(f.request({ id: "waiting" }), { maxOpen: 9, maxOpenPerAddress: 9 }, []);
-      await store.createGrant(grant("restored-1"), []);
+      await store.createGrant(grant("restored-1"), 1, []);
       const unknown = f.newSerial();
       const act = restoreAct({
         revocations: [f.revocation(host, "keyCompromise"), { ...f.revocation(host, "superseded"), serial: unknown }],

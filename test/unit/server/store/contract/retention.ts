@@ -115,11 +115,11 @@ export function retentionContract(open: OpenStore): void {
         revokedAt: null,
       });
       const [over, open] = [token(horizon - 1), token(horizon)];
-      for (const row of [over, open]) await store.createToken(row, []);
+      for (const row of [over, open]) await store.createToken(row, 1, []);
       const limits = { maxOpen: 10, maxOpenPerAddress: 10 };
       await store.openRequest({ ...f.request({ expiresAt: horizon - 1 }) }, limits, []);
       const grant = { id: f.newId(), identity: "gateway-1", createdBy: f.adminId, createdAt: f.t0, spentAt: null };
-      await store.createGrant({ ...grant, expiresAt: horizon - 1 }, []);
+      await store.createGrant({ ...grant, expiresAt: horizon - 1 }, 1, []);
       assert.deepEqual(await forget(), { ...none, tokens: 1, requests: 1, grants: 1 });
       assert.equal(await store.findTokenById(over.id), null);
       assert.notEqual(await store.findTokenById(open.id), null);
