@@ -204,9 +204,10 @@ function checkSignature(manifest: Manifest, issuers: readonly IssuerRow[], note:
     note("signature", "warning", "the manifest is not signed: no issuer's key was at hand when it was made");
     return;
   }
-  const row = issuers.find(({ id }) => id === signature.issuer);
+  // Nobody but the issuer that was active signs, and a restore has its key: any other could have been put in with what it signs.
+  const row = activeOf(issuers);
   const holds =
-    row !== undefined &&
+    row?.id === signature.issuer &&
     verifyBytes(
       new X509Certificate(row.certificate).publicKey,
       signedBytes(manifest),
@@ -225,7 +226,7 @@ async function addKeys(keysDir: string | undefined, keys: Map<string, Buffer>): 
 
 /** Whether leaves and CRLs can be signed with what is here. */
 function checkKeys(issuers: readonly IssuerRow[], keys: ReadonlyMap<string, Buffer>, note: Note): void {
-  const active = issuers.find((row) => row.kind === "intermediate" && row.state === "active");
+  const active = activeOf(issuers);
   if (active === undefined) {
     note("issuer key", "failure", "there is no active issuer in it");
     return;
@@ -244,6 +245,10 @@ function checkKeys(issuers: readonly IssuerRow[], keys: ReadonlyMap<string, Buff
     if (!(error instanceof AppError)) throw error;
     note("issuer key", "failure", `the key of the active issuer ${active.id} cannot be used: ${error.message}`);
   }
+}
+
+function activeOf(issuers: readonly IssuerRow[]): IssuerRow | undefined {
+  return issuers.find((row) => row.kind === "intermediate" && row.state === "active");
 }
 
 function checkCrls(issuers: readonly IssuerRow[], crls: readonly CrlRecord[], note: Note): void {

@@ -31,6 +31,8 @@ export interface RestoreOptions {
   readonly journal: string | null;
   /** Said in so many words: there is no journal any more. */
   readonly isJournalLost: boolean;
+  /** Said in so many words: a manifest that nobody signed is taken. */
+  readonly isUnsignedTaken?: boolean;
   /** Files with CRLs from hosts or verifiers. */
   readonly crls: readonly string[];
   readonly keysDir?: string;
@@ -108,6 +110,7 @@ async function build(stage: string, dataDir: string, options: RestoreOptions): P
     );
   }
   requireKey(found, options);
+  requireSignature(found, options);
   requireJournalDecision(found, options);
   migrateFile(found.database);
 
@@ -144,6 +147,16 @@ function requireKey({ issuers, keys }: Found, { directory }: RestoreOptions): vo
     "conflict",
     `The backup ${directory} does not hold the key of its issuer ${active?.id ?? "(none)"}, without which nothing can be signed. ` +
       `Give the directory that has ${active?.id ?? "…"}.key.pem with --keys DIR`,
+  );
+}
+
+/** A backup is signed. Whoever changes one can take the signature off, but cannot make another. */
+function requireSignature({ manifest }: Found, { directory, isUnsignedTaken }: RestoreOptions): void {
+  if (manifest.signature !== null || isUnsignedTaken === true) return;
+  throw new AppError(
+    "conflict",
+    `The manifest of ${directory} is signed by nobody: no issuer's key was at hand when it was made, or somebody changed what is in it and ` +
+      "took the signature off. If you know that it was the first, say so with --unsigned; else take another backup",
   );
 }
 
@@ -204,6 +217,7 @@ async function record(found: Found, options: RestoreOptions, { replayed, evidenc
   const detail = {
     backup: found.manifest.createdAt,
     backupAuditSeq: found.manifest.facts.audit.seq,
+    ...(found.manifest.signature === null ? { unsigned: true } : {}),
     complete,
     ...(why === null ? {} : { incompleteBecause: why }),
     journal:

@@ -174,6 +174,7 @@ interface RestoreCommandOptions {
   /** False: `--no-journal`. */
   readonly journal?: string | boolean;
   readonly crl?: readonly string[];
+  readonly unsigned?: boolean;
   readonly keys?: string;
   readonly identityFile?: string;
   readonly json?: boolean;
@@ -193,6 +194,7 @@ function addRestore(group: Command, terminal: Terminal): void {
     .option("--data <dir>", "the new data directory: empty, or not there yet")
     .option("--journal <dir>", "directory of the journal: everything after the backup is carried out again")
     .option("--no-journal", "there is none, or it is lost")
+    .option("--unsigned", "take a backup that was made while no issuer's key was at hand to sign it")
     .option("--crl <file>", "a CRL that a host or verifier holds, PEM or DER (may be repeated)", collect)
     .option(
       "--keys <dir>",
@@ -201,7 +203,7 @@ function addRestore(group: Command, terminal: Terminal): void {
     .option("--identity-file <file>", "age identity of one of its recipients (mode 0600)")
     .option("--json", "print what was done as JSON")
     .action(async (directory: string, options: RestoreCommandOptions) => {
-      const { data, journal, crl, keys, identityFile } = options;
+      const { data, journal, crl, unsigned, keys, identityFile } = options;
       if (data === undefined)
         throw new UsageError("Say with --data DIR where to restore to: a directory that is empty or not there");
       const report = await restore({
@@ -209,6 +211,7 @@ function addRestore(group: Command, terminal: Terminal): void {
         dataDir: data,
         journal: typeof journal === "string" ? resolve(journal) : null,
         isJournalLost: journal === false,
+        isUnsignedTaken: unsigned === true,
         crls: crl ?? [],
         ...(keys === undefined ? {} : { keysDir: keys }),
         ...(identityFile === undefined ? {} : { identityFile }),
@@ -269,6 +272,9 @@ function story(report: RestoreReport): string {
   const { journal, voided, evidence } = report;
   const lines = [
     `Restored ${printable(report.backup)} into ${report.dataDir}`,
+    ...report.checks
+      .filter(({ grade }) => grade === "warning")
+      .map(({ name, detail }) => `WARNING     ${name}: ${printable(detail)}`),
     "",
     journal === null
       ? "journal     none"

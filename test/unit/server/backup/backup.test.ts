@@ -20,9 +20,11 @@ import { hash } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import Database from "better-sqlite3";
 import { type Check, examine } from "../../../../server/backup/examine.ts";
-import { manifestFile } from "../../../../server/backup/manifest.ts";
+import { type Manifest, manifestFile, signedBytes } from "../../../../server/backup/manifest.ts";
 import { makeIdentity } from "../../../../server/backup/sealed-file.ts";
+import { readCopyFacts } from "../../../../server/store/sqlite/copy-facts.ts";
 import { settled } from "../../../support/agent-client.ts";
+import { makeCrl, makeEngineCa } from "../../../support/engine-ca.ts";
 import { backUp, restoreFrom, startRestored } from "../../../support/restored.ts";
 import { startService, type TestService } from "../../../support/service.ts";
 
@@ -182,6 +184,22 @@ describe("backups", () => {
       });
     }
 
+    it("a signature taken off, unless that was said", async () => {
+      const copy = copyOf(plain);
+      tamper(copy, "DELETE FROM revocations");
+      edit(copy, (m) => ({ ...m, signature: null }));
+      await assert.rejects(restoreFrom(service, copy), { code: "conflict", message: /signed by nobody/ });
+      const report = await restoreFrom(service, copy, { isUnsignedTaken: true });
+      assert.ok(report.checks.some(({ name, grade }) => name === "signature" && grade === "warning"));
+    });
+
+    it("a signature of an issuer that was put in", async () => {
+      const copy = copyOf(plain);
+      await signAsPutIn(copy, service.clock.now());
+      assert.deepEqual(failures(await check(copy, { keysDir: keysDir() })), ["signature"]);
+      await assert.rejects(restoreFrom(service, copy), { code: "conflict", message: /signature/ });
+    });
+
     it("the wrong key, no key, one that others can read", async () => {
       const open = async (file: string | undefined) =>
         failures(await check(sealed, file === undefined ? {} : { identityFile: file }));
@@ -247,6 +265,31 @@ function tamper(copy: string, sql: string): void {
       file.name === "newleaf.db" ? { ...file, size: statSync(path).size, sha256: sha256(path) } : file,
     ),
   }));
+}
+
+/** By somebody who has a CA of his own: it stands in the database as one that issues no more, and signs the manifest. */
+async function signAsPutIn(copy: string, now: number): Promise<void> {
+  const { issuer } = await makeEngineCa({ now });
+  const path = join(copy, "newleaf.db");
+  const database = new Database(path);
+  database
+    .prepare(
+      `INSERT INTO issuers (id, kind, parent, state, not_before, not_after, certificate)
+       SELECT ?, kind, parent, 'retired', not_before, not_after, ? FROM issuers WHERE kind = 'intermediate'`,
+    )
+    .run(issuer.id, issuer.certificate);
+  database
+    .prepare(
+      `INSERT INTO crls (issuer_id, number, this_update, next_update, der)
+       SELECT ?, 1, this_update, next_update, ? FROM crls ORDER BY no LIMIT 1`,
+    )
+    .run(issuer.id, makeCrl(issuer, now, [], 1));
+  database.close();
+  tamper(copy, "DELETE FROM revocations");
+  edit(copy, (m) => ({ ...m, facts: readCopyFacts(path), signature: null }));
+  const unsigned = JSON.parse(readFileSync(join(copy, manifestFile), "utf8")) as Manifest;
+  const value = Buffer.from(issuer.sign(signedBytes(unsigned))).toString("base64");
+  edit(copy, (m) => ({ ...m, signature: { issuer: issuer.id, value } }));
 }
 
 function sha256(path: string): string {
