@@ -97,7 +97,7 @@ export interface EnrollmentStore {
   countRequestsWith(admission: string, now: number): Promise<number>;
   /**
    * Adds a yes; an earlier one of the same operator by hand, or by an earlier admission, is replaced. `known` is what `listApprovals`
-   * answered when this was decided. StaleBasis when the request is no longer pending or the approvals are others by now.
+   * answered when this was decided. StaleBasis when the request is no longer pending, the identity was removed or the approvals are others by now.
    */
   approveRequest(
     id: string,

@@ -233,6 +233,10 @@ function approvalWrites(context: WriteContext): Pick<Writes, "approveRequest"> {
     database,
     "SELECT 1 FROM requests WHERE id = ? AND state = 'pending'",
   ).pluck();
+  const isRemoved = prepare<[string], number>(
+    database,
+    "SELECT 1 FROM identities WHERE id = ? AND state = 'removed'",
+  ).pluck();
   const dropByHand = prepare(database, "DELETE FROM approvals WHERE request = ? AND operator = ? AND how = 'approval'");
   const dropAdmission = prepare(database, "DELETE FROM approvals WHERE request = ? AND how <> 'approval'");
   const addApproval = prepare(
@@ -244,6 +248,7 @@ function approvalWrites(context: WriteContext): Pick<Writes, "approveRequest"> {
       if (isPending.get(id) === undefined) throw new StaleBasis(`Request ${id} is no longer pending.`);
       requireApprovals(id, known);
       const { by, how, identity, admission, at } = approval;
+      if (isRemoved.get(identity) !== undefined) throw new StaleBasis(`Identity ${identity} was removed.`);
       if (how === "approval") dropByHand.run(id, by);
       else dropAdmission.run(id);
       addApproval.run(id, by, how, identity, admission, at);

@@ -138,6 +138,11 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
     database,
     "UPDATE grants SET expires_at = ? WHERE identity = ? AND spent_at IS NULL AND expires_at > ?",
   );
+  const dropYeses = prepare(
+    database,
+    `DELETE FROM approvals WHERE identity = ? AND how = 'approval'
+     AND request IN (SELECT id FROM requests WHERE state = 'pending')`,
+  );
   const dropNames = prepare(database, "DELETE FROM identity_names WHERE identity = ?");
   const addName = prepare(database, "INSERT INTO identity_names (identity, kind, name) VALUES (?, ?, ?)");
   const dropLabels = prepare(database, "DELETE FROM identity_labels WHERE identity = ?");
@@ -155,9 +160,10 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
       // Its leaves were revoked first; one that was issued since would come back to life with an identity of the same name.
       if (usable.get(step.id, at) !== undefined) throw moved(step.id);
       if (remove.run(at, step.id, step.basisRevision).changes !== 1) throw moved(step.id);
-      // What was given out for it must not admit anybody to a later identity of the same name.
+      // What was given out for it, or agreed to, must not admit anybody to a later identity of the same name.
       closeTokens.run(at, step.id);
       closeGrants.run(at, step.id, at);
+      dropYeses.run(step.id);
       return;
     }
     const { entry } = step;

@@ -368,6 +368,17 @@ describe("other ways to a certificate that needs two", () => {
     assert.equal((await decide(carol, request)).state, "pending");
   });
 
+  it("nor does a yes by hand to the former one count for the next", async () => {
+    await add();
+    const request = await waits();
+    await decide(alice, request);
+    await bob.ask("DELETE", `/v1/identities/${id}`);
+    await add([], bob);
+    assert.deepEqual(yeses(await show(request)), []);
+    assert.equal((await decide(bob, request)).state, "pending");
+    assert.equal((await decide(carol, request)).state, "issued");
+  });
+
   it("a key, names or an identity that would be refused do not wait for anybody", async () => {
     await add();
     const made = await token(alice);

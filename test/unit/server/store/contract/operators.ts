@@ -113,6 +113,16 @@ export function operatorContract(open: OpenStore): void {
       assert.deepEqual(await known(), [], "gone with the request");
     });
 
+    it("keeps no yes by hand to an identity that was removed, and takes none", async () => {
+      const request = await store.openRequest(f.request(), limits, []);
+      await f.addIdentity(store, "leaving");
+      const toLeaving = yes(f.adminId, { identity: "leaving" });
+      await store.approveRequest(request.id, toLeaving, [], []);
+      await store.changeInventory([{ kind: "remove", id: "leaving", basisRevision: 1 }], f.t0, []);
+      assert.deepEqual(await store.listApprovals(request.id), []);
+      await assert.rejects(store.approveRequest(request.id, toLeaving, [], []), stale);
+    });
+
     it("issues only while the approvals and those who gave them are what they were", async () => {
       const leaf = f.leaf("gateway-1");
       const at = { createdAt: f.t0 + 10 * f.day };
