@@ -99,7 +99,7 @@ function checkLine(
 
 /**
  * What applying would change; reads only.
- * @throws AppError request-invalid (an id twice), key-in-use (naming every key that stands twice)
+ * @throws AppError request-invalid (an id twice), key-in-use (naming every key that stands twice), key-blocked (those as well)
  */
 export async function planInventory(authority: Authority, desired: DesiredInventory): Promise<InventoryPlan> {
   const entries = desired.identities.map(checkEntry);
@@ -115,6 +115,7 @@ export async function planInventory(authority: Authority, desired: DesiredInvent
   const removed = desired.prune ? await plannedRemovals(authority, entries, present) : [];
   const leaving = new Set(removed.map(({ id }) => id));
   await refuseSharedKeys(authority, entries, leaving);
+  await refuseBlockedKeys(authority, entries, present);
   const kept = new Set([...present.keys()].filter((id) => !leaving.has(id)));
   const warnings = [
     ...(await sharedNames(authority, entries, desired.prune ? kept : null)),
@@ -235,6 +236,24 @@ async function refuseSharedKeys(
       "key-in-use",
       `One key belongs to one identity. ${listed(faults, "; ")}. Make a new key for each`,
     );
+}
+
+/** Found before leaves of the pruned are revoked, which nothing takes back. One that is on the list already may stay there. */
+async function refuseBlockedKeys(
+  authority: Authority,
+  entries: readonly IdentityEntry[],
+  present: ReadonlyMap<string, IdentityRow>,
+): Promise<void> {
+  const faults: string[] = [];
+  for (const [index, { id, keys }] of entries.entries()) {
+    if (index % slice === slice - 1) await otherWork();
+    const listedNow = present.get(id)?.keys ?? [];
+    for (const key of keys) {
+      if (!listedNow.includes(key) && (await authority.store.isKeyBlocked(key))) faults.push(`${id}: key ${key}`);
+    }
+  }
+  if (faults.length > 0)
+    throw new AppError("key-blocked", `Reported compromised: ${listed(faults, "; ")}. Make a new key for each`);
 }
 
 /** Who keeps the key when the inventory is applied; undefined when nobody but `asking` does. */

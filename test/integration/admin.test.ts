@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it, mock } from "node:test";
+import { keyFingerprint } from "@newleaf/shared/fingerprint";
 import { requestJson } from "@newleaf/shared/http-client";
 import { readFile } from "node:fs/promises";
 import { call, csrFor, enrolled, newKey, settled, use } from "../support/agent-client.ts";
@@ -86,6 +87,17 @@ describe("the admin API", () => {
     );
     await assert.rejects(service.admin("POST", "/v1/inventory/apply", pruned), { code: "conflict" });
     assert.equal((await service.admin<{ state: string }>("GET", "/v1/identities/inv-2")).state, "active");
+    const key = keyFingerprint(await newKey());
+    await service.admin("POST", "/v1/identities", { id: "inv-lost-key", profile: "agent", keys: [key] });
+    await service.admin("POST", "/v1/revocations", { key, reason: "keyCompromise" });
+    const blocked = { ...pruned, identities: [{ ...entry("inv-1", ["two.claw.internal"]), keys: [key] }] };
+    for (const path of ["plan", "apply"])
+      await assert.rejects(service.admin("POST", `/v1/inventory/${path}`, { ...blocked, revokeLive: true }), {
+        code: "key-blocked",
+      });
+    const { store, clock } = service.server.authority;
+    assert.equal((await store.listUsable("inv-2", clock.now())).length, 1, "what is refused revokes nothing");
+
     await service.admin("POST", "/v1/inventory/apply", { ...pruned, revokeLive: true });
     await assert.rejects(service.admin("GET", "/v1/identities/inv-2"), { code: "not-found" });
   });

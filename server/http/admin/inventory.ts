@@ -35,7 +35,7 @@ export const inventoryOperations = [
     body: inventorySchema,
     large: true,
     answers: { 200: planAnswer },
-    problems: ["key-in-use"],
+    problems: ["key-in-use", "key-blocked"],
     async handle(authority, { body }) {
       return { status: 200, body: await planInventory(authority, body) };
     },
