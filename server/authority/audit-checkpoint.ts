@@ -26,7 +26,7 @@ export interface CheckpointTarget {
 export interface Checkpoints {
   /**
    * Compares the log with the newest checkpoint of each target that can be read: was it cut off or put back while the service was
-   * stopped? What a restore brought back is excused: it is in the log. A target that cannot be read is passed over.
+   * stopped? What a restore could not bring back is excused: it is in the log. A target that cannot be read is passed over.
    */
   compare(): Promise<void>;
   /** Writes one now. @throws AppError issuer-unavailable, or what the store threw; it is tried again at the next `run` */
@@ -106,7 +106,8 @@ async function compareWith(authority: Authority, target: CheckpointTarget): Prom
   const { seq, hash, at } = ours;
   const [row] = await store.readAuditChain(seq - 1, 1);
   if (row?.seq === seq && row.hash === hash) return;
-  const restored = await store.latestRestore();
+  // One that was complete brought every row back; if not, its journal had lost its end, and what was revoked there is not.
+  const restored = await store.latestRestore({ complete: false });
   if (restored !== null && restored.at >= Date.parse(at)) return;
   events.auditChainBroken(
     seq,

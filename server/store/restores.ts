@@ -92,7 +92,8 @@ export interface RestoreStore {
    */
   copyTo(path: string): Promise<CopyFacts>;
   recordRestore(act: RestoreAct): Promise<Voided>;
-  latestRestore(): Promise<RestoreRow | null>;
+  /** The latest of all, or of those that were `complete` or were not. */
+  latestRestore(only?: Pick<RestoreRow, "complete">): Promise<RestoreRow | null>;
   /** What the issuer's next CRL is numbered: above the newest one here and above its floor. */
   nextCrlNumber(issuerId: string): Promise<number>;
 

@@ -15,14 +15,14 @@ interface StoredRestore {
 }
 
 export function restoreReads(database: Connection): Pick<RestoreStore, "latestRestore" | "nextCrlNumber"> {
-  const latest = prepare<[], StoredRestore>(
+  const latest = prepare<[number, number], StoredRestore>(
     database,
-    "SELECT no AS epoch, at, complete, detail FROM restores ORDER BY no DESC LIMIT 1",
+    "SELECT no AS epoch, at, complete, detail FROM restores WHERE complete IN (?, ?) ORDER BY no DESC LIMIT 1",
   );
   const nextNumber = crlNumberer(database);
   return {
-    async latestRestore() {
-      const row = latest.get();
+    async latestRestore(only) {
+      const row = only === undefined ? latest.get(0, 1) : latest.get(Number(only.complete), Number(only.complete));
       return row === undefined ? null : toRestore(row);
     },
     nextCrlNumber: async (issuerId) => nextNumber(issuerId),

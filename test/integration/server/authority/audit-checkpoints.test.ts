@@ -1,6 +1,6 @@
 /** Checkpoints and the service's own verification, in a running service. */
 import assert from "node:assert/strict";
-import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import Database from "better-sqlite3";
@@ -159,14 +159,27 @@ describe("a service that is started on another log than it left", () => {
     assert.match(String(broken()[0]), /its end was cut off, or an older copy was put in its place/);
     assert.match(await (await fetch(`${left.urls.ops}/metrics`)).text(), /^newleaf_audit_chain_ok 0$/m);
 
+    const putBack = async (complete: boolean, bundleVersion: number): Promise<void> => {
+      const at = left.clock.now();
+      const restored = await openSqliteStore({ path: database });
+      await restored.recordRestore({ ...nothingRestored, complete, bundleVersion, at, audit: restoreEntry(at) });
+      await restored[Symbol.asyncDispose]();
+    };
     await left.server[Symbol.asyncDispose]();
     copyFileSync(join(left.dir, "older.db"), database);
-    const at = left.clock.now();
-    const restored = await openSqliteStore({ path: database });
-    await restored.recordRestore({ ...nothingRestored, at, audit: restoreEntry(at) });
-    await restored[Symbol.asyncDispose]();
+    await putBack(false, 2);
+    // A later one knows no more of what was lost then.
+    await putBack(true, 3);
+    const checkpoints = readFileSync(join(share, "checkpoints"));
     await left.restart();
     assert.equal(broken().length, 1, "told before, and not of what was restored");
+
+    await left.server[Symbol.asyncDispose]();
+    copyFileSync(join(left.dir, "older.db"), database);
+    await putBack(true, 2);
+    writeFileSync(join(share, "checkpoints"), checkpoints);
+    await left.restart();
+    assert.equal(broken().length, 2, "whose journal told everything brings every row back: it had lost its end");
   });
 });
 
