@@ -66,7 +66,7 @@ export async function importCrl(
         .map(toEntry)
         .map((entry) => ({ issuerId, ...entry, notAfter: ends.get(entry.serial) ?? row.notAfter }));
       const before = newest === null ? [] : readCrlOf(issuer, newest.der).revoked.map(({ serial }) => serial);
-      const known = (await store.listRevocations(issuerId)).map(({ serial }) => serial);
+      const known = (await store.listRevocations(issuerId, now)).map(({ serial }) => serial);
       refuseDrops(new Set(records.map(({ serial }) => serial)), [...before, ...known]);
       const detail = { number: crl.number, reason: "imported", lists: imported.lists };
       await store.importCrl({

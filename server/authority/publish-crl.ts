@@ -110,7 +110,9 @@ async function nextCrl(authority: Authority, issuerId: string, change: CrlChange
   const row = authority.issuers.rows.find((candidate) => candidate.id === issuerId);
   if (issuer === undefined || row === undefined) throw new AppError("issuer-unavailable");
   const now = authority.clock.now();
-  const bySerial = new Map((await authority.store.listRevocations(issuerId)).map((record) => [record.serial, record]));
+  const bySerial = new Map(
+    (await authority.store.listRevocations(issuerId, now)).map((record) => [record.serial, record]),
+  );
   for (const record of change.add ?? []) if (record.issuerId === issuerId) bySerial.set(record.serial, record);
   if (change.lift?.issuerId === issuerId) bySerial.delete(change.lift.serial);
 

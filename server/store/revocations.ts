@@ -68,9 +68,10 @@ export interface RevocationStore {
   releaseHold(release: HoldRelease): Promise<void>;
   /**
    * What a CRL of this issuer issued at `thisUpdate` must list, ordered by serial: every revocation whose certificate had not expired by the
-   * thisUpdate of the newest stored CRL (RFC 5280 §3.3: each is on one CRL after its notAfter).
+   * thisUpdate of the newest stored CRL (RFC 5280 §3.3: each is on one CRL after its notAfter). Given `now`, a CRL that was dated by a
+   * clock ahead of it takes nobody off: he may be in date.
    */
-  listRevocations(issuerId: string): Promise<readonly RevocationRecord[]>;
+  listRevocations(issuerId: string, now?: number): Promise<readonly RevocationRecord[]>;
   /** Issuers with a revocation newer than their newest CRL. */
   listStaleCrlIssuers(): Promise<readonly string[]>;
   /** Number of the first CRL that lists this revocation as it is; null when none does yet, or nothing is revoked. */

@@ -190,6 +190,23 @@ describe("revocation", () => {
     service.clock.advance(-3_600_001);
   });
 
+  it("lists everybody again once a clock that was far ahead was put right", async () => {
+    const { publishDueCrls } = await import("../../server/authority/publish-crl.ts");
+    const { systemCaller } = await import("../../server/authority/authority.ts");
+    const host = await settled(service, "clock-ahead");
+    await revoke({ serial: host.answer.serial, reason: "keyCompromise" });
+    // The CRL of then need not list what had ended by then.
+    const ahead = 400 * 86_400_000;
+    service.clock.advance(ahead);
+    await publishDueCrls(service.server.authority, systemCaller("test"));
+    await publishDueCrls(service.server.authority, systemCaller("test"));
+    service.clock.advance(-ahead);
+    const before = readCrl((await issuerCrl()).der).number;
+    await publishDueCrls(service.server.authority, systemCaller("test"));
+    assert.equal(readCrl((await issuerCrl()).der).number, before + 1, "a CRL of the future is replaced at once");
+    assert.equal((await entryOf(host.answer.serial))?.reason, "keyCompromise");
+  });
+
   it("wakes a held poll within a moment", async () => {
     const host = await settled(service, "waiting");
     const now = (await call(service, "agents", "GET", "/v1/changes", { host })).body as ChangesAnswer;

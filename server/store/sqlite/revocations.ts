@@ -15,11 +15,11 @@ import { keyBlocker, keyReads } from "./keys.ts";
 
 export function revocationReads(database: Connection): Omit<RevocationStore, "revoke" | "releaseHold"> {
   const { isKeyBlocked } = keyReads(database);
-  const ofIssuer = prepare<[string, string], RevocationRecord>(
+  const ofIssuer = prepare<[string, string, number], RevocationRecord>(
     database,
     `SELECT issuer_id AS issuerId, serial, reason, revoked_at AS revokedAt, not_after AS notAfter FROM revocations
      WHERE issuer_id = ? AND not_after >=
-       coalesce((SELECT this_update FROM crls WHERE issuer_id = ? ORDER BY number DESC LIMIT 1), 0)
+       min(coalesce((SELECT this_update FROM crls WHERE issuer_id = ? ORDER BY number DESC LIMIT 1), 0), ?)
      ORDER BY serial`,
   );
   const stale = prepare<[], string>(
@@ -52,7 +52,7 @@ export function revocationReads(database: Connection): Omit<RevocationStore, "re
   const countHeld = count("state = 'held'", "certificates_withdrawn");
   return {
     isKeyBlocked,
-    listRevocations: async (issuerId) => ofIssuer.all(issuerId, issuerId),
+    listRevocations: async (issuerId, now = Number.MAX_SAFE_INTEGER) => ofIssuer.all(issuerId, issuerId, now),
     listStaleCrlIssuers: async () => stale.all(),
     findListing: async (issuerId, serial) => listing.get(issuerId, serial) ?? null,
     async listUnrevoked({ issuerId, now, from = now, limit }) {
