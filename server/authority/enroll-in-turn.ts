@@ -38,9 +38,10 @@ async function attemptOf(
   const locked = await store.findLockedLineage(known.identity);
   const grant = await store.findOpenGrant(known.identity, now);
   const last = await store.findLast(known.identity);
+  const usable = await store.listUsable(known.identity, now);
   const waiting = await store.findRequestByKey(body.key, now);
-  const entry = [known.approved, known.armed, known.blockedAt, identity?.state, identity?.revision];
-  const standing = [locked?.id, grant?.id, last?.serial, last?.state, (last?.notAfter ?? 0) > now];
+  const entry = [known.identity, known.approved, known.armed, known.blockedAt, identity?.state, identity?.revision];
+  const standing = [locked?.id, grant?.id, last?.serial, last?.state, (last?.notAfter ?? 0) > now, usable.length > 0];
   const basis = [...entry, ...standing, waiting?.id, waiting?.state];
   const asked = createHash("sha256").update(`${body.hash} ${token ?? ""}`);
   return {

@@ -23,11 +23,12 @@ const askAgainMs = 3_600_000;
 const hopelessLeaf: ReadonlySet<ProblemCode> = new Set([
   "certificate-revoked",
   "certificate-expired",
-  "certificate-superseded",
   "enrollment-denied",
   "identity-unknown",
   "lineage-locked",
 ]);
+/** Nor any but a renewal with a key that tells a lost answer or a second holder: the gate may pause it, and lets that one pass. */
+const hopelessAtGate: ReadonlySet<ProblemCode> = new Set([...hopelessLeaf, "certificate-superseded"]);
 /** This request cannot succeed. Only codes that come after the proof that the caller has the request's key. */
 const hopelessRequest: ReadonlySet<ProblemCode> = new Set([
   "names-not-permitted",
@@ -70,7 +71,9 @@ export async function unlessPaused<T>(
   try {
     return await work();
   } catch (error) {
-    if (error instanceof AppError) await noteRefusal(authority, caller, attempt, error);
+    const subject = error instanceof AppError ? subjectOf(attempt, error.code) : null;
+    if (error instanceof AppError && subject !== null)
+      await noteRefusal(authority, caller, attempt, { subject, refusal: error });
     throw error;
   }
 }
@@ -85,21 +88,29 @@ export async function answerOfGate(
   leaf: PresentedLeaf,
   refusal: AppError,
 ): Promise<AppError> {
-  if (!hopelessLeaf.has(refusal.code) || leaf.profile === "operator") return refusal;
+  if (!hopelessAtGate.has(refusal.code) || leaf.profile === "operator") return refusal;
   const subject = `gate ${leaf.serial} ${refusal.code}`;
   const left = leaf.notAfter - authority.clock.now();
   const pause = authority.herd.pauses.knock(subject, "", caller.address);
   if (pause !== null) return pausedAnswer(authority, pause, left);
   const { identity, serial } = leaf;
   const attempt = { identity, serial, key: null, left, basis: "", holder: subject, request: null };
-  await noteRefusal(authority, caller, attempt, refusal);
+  await noteRefusal(authority, caller, attempt, { subject, refusal });
   return refusal;
 }
 
-async function noteRefusal(authority: Authority, caller: Caller, attempt: Attempt, refusal: AppError): Promise<void> {
+interface Refused {
+  readonly subject: string;
+  readonly refusal: AppError;
+}
+
+async function noteRefusal(
+  authority: Authority,
+  caller: Caller,
+  attempt: Attempt,
+  { subject, refusal }: Refused,
+): Promise<void> {
   const { pauses } = authority.herd;
-  const subject = subjectOf(attempt, refusal.code);
-  if (subject === null) return;
   const refusals = pauses.refused(subject, attempt.basis);
   if (refusals % refusalsUntilPaused !== 0 || !pauses.hasRoom()) return;
   const at = authority.clock.now();

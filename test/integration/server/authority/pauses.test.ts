@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import type { KeyObject } from "node:crypto";
 import { after, before, describe, it } from "node:test";
+import type { CertificateAnswer } from "@newleaf/shared/api";
+import { keyFingerprint } from "@newleaf/shared/fingerprint";
 import { AppError } from "@newleaf/shared/problems";
 import { refusalsUntilPaused } from "../../../../server/authority/pauses.ts";
 import { call, csrFor, enrolled, type Host, newKey, renew, settled, use } from "../../../support/agent-client.ts";
@@ -122,6 +124,19 @@ describe("hopeless clients", () => {
     assert.equal(await audited("lineage.conflict", rightful.answer.lineage), 1);
   });
 
+  it("whoever stole an old leaf cannot hide it behind requests that nobody can read", async () => {
+    const stolen = await settled(service, "robbed-too");
+    const rightful = await renew(service, stolen);
+    await use(service, rightful);
+    service.clock.advance(day + 3_600_000);
+    const garbage = () => call(service, "agents", "POST", "/v1/renewals", { host: stolen, body: { csr: "garbage" } });
+    for (let count = 0; count < refusalsUntilPaused + 5; count++)
+      assert.equal((await outcome(garbage))?.code, "certificate-superseded");
+    const lostAnswer = { host: stolen, body: { csr: csrFor(rightful.key) } };
+    assert.equal((await call(service, "agents", "POST", "/v1/renewals", lostAnswer)).status, 200);
+    assert.equal((await outcome(() => renew(service, stolen)))?.code, "lineage-locked");
+  });
+
   it("both holders of a locked lineage are paused, and the release lets the rightful one in at once", async () => {
     const stolen = await settled(service, "locked");
     const rightful = await renew(service, stolen);
@@ -141,6 +156,21 @@ describe("hopeless clients", () => {
     assert.match(pause?.key ?? "", /^sha256:/);
     const own = { csr: csrFor(host.key), token: await service.token("known-key") };
     await call(service, "enrollment", "POST", "/v1/enrollments", { body: own });
+  });
+
+  it("an approved key that waits for the last usable leaf to end is looked at when it has ended", async () => {
+    const { answer } = await settled(service, "comes-back");
+    const body = { csr: csrFor(await newKey()), token: await service.token("comes-back") };
+    const newest = (await call(service, "enrollment", "POST", "/v1/enrollments", { body })).body as CertificateAnswer;
+    const revoke = (serial: string) =>
+      service.admin("POST", `/v1/certificates/${serial}/revocation`, { reason: "cessationOfOperation" });
+    await revoke(newest.serial);
+    const key = await newKey();
+    await service.admin("PATCH", "/v1/identities/comes-back", { keys: [keyFingerprint(key)] });
+    const work = () => call(service, "enrollment", "POST", "/v1/enrollments", { body: { csr: csrFor(key) } });
+    await pauseBy("enrollment-denied", work);
+    await revoke(answer.serial);
+    assert.equal(await outcome(work), null);
   });
 
   it("strangers are never paused: their keys cost them nothing", async () => {
