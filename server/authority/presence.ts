@@ -32,24 +32,19 @@ export interface Presence {
 
 export function createPresence(store: Pick<Store, "listReportedCrls">, feed: Feed, clock: Clock): Presence {
   const lastPoll = new Map<string, number>();
-  const numbers = new Map<string, Map<string, number>>();
-  const reporters = new Set<string>();
+  /** By identity, as it said last: by issuer, every report with invented ones would leave them behind. */
+  const reports = new Map<string, ReadonlyMap<string, number>>();
   const gone = new Set<string>();
   let loading: Promise<void> | null = null;
 
   const note = (identity: string, crls: Readonly<Record<string, number>>): void => {
-    reporters.add(identity);
-    for (const [issuer, number] of Object.entries(crls)) {
-      const ofIssuer = numbers.get(issuer) ?? new Map<string, number>();
-      numbers.set(issuer, ofIssuer);
-      ofIssuer.set(identity, number);
-    }
+    reports.set(identity, new Map(Object.entries(crls)));
   };
   const load = async (): Promise<void> => {
     for (let after = 0; ;) {
       const rows = await store.listReportedCrls(after, rowsPerTurn, clock.now());
       // Who has reported since the start has said something newer.
-      for (const { identity, crls } of rows) if (!reporters.has(identity)) note(identity, crls);
+      for (const { identity, crls } of rows) if (!reports.has(identity)) note(identity, crls);
       const last = rows.at(-1);
       if (last === undefined || rows.length < rowsPerTurn) return;
       after = last.position;
@@ -61,11 +56,8 @@ export function createPresence(store: Pick<Store, "listReportedCrls">, feed: Fee
       lastPoll.set(identity, clock.now());
       gone.delete(identity);
     },
-    reported(identity, crls) {
-      // A CRL that is no longer in force there is no longer reported.
-      for (const ofIssuer of numbers.values()) ofIssuer.delete(identity);
-      note(identity, crls);
-    },
+    // A CRL that is no longer in force there is no longer reported.
+    reported: note,
     left(identity) {
       lastPoll.delete(identity);
       gone.add(identity);
@@ -76,14 +68,13 @@ export function createPresence(store: Pick<Store, "listReportedCrls">, feed: Fee
         throw error;
       });
       await loading;
-      const ofIssuer = numbers.get(issuerId);
       const held = new Set(feed.held());
       const recently = clock.now() - connectedFor;
       const found: Standing[] = [];
-      for (const identity of reporters.union(held)) {
+      for (const identity of new Set(reports.keys()).union(held)) {
         const connected = held.has(identity) || (lastPoll.get(identity) ?? -Infinity) >= recently;
         if (!connected && gone.has(identity)) continue;
-        found.push({ identity, connected, number: ofIssuer?.get(identity) ?? null });
+        found.push({ identity, connected, number: reports.get(identity)?.get(issuerId) ?? null });
       }
       return found;
     },
