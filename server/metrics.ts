@@ -1,8 +1,19 @@
 /** Every metric of the service: one object. Names are part of the product; gauges that mirror the store are filled at each scrape. */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { TurnedAwayReason } from "./authority/admission.ts";
 
 const requestBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60];
 const commitBuckets = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1];
+
+/** All of them are there from the start: what begins to rise at its first scrape has no rate. */
+const turnedAwayReasons: Readonly<Record<TurnedAwayReason, 0>> = {
+  full: 0,
+  "too-long": 0,
+  gone: 0,
+  paused: 0,
+  "too-many-requests": 0,
+  "too-many-refusals": 0,
+};
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
@@ -66,6 +77,7 @@ export function createMetrics(version: string) {
     ),
     buildInfo: gauge("newleaf_build_info", "Constant 1, labelled with the version", ["version"]),
   };
+  for (const [reason, none] of Object.entries(turnedAwayReasons)) metrics.turnedAway.inc({ reason }, none);
   metrics.buildInfo.set({ version }, 1);
   metrics.auditChainOk.set(1);
   return metrics;

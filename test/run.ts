@@ -16,8 +16,8 @@ const child = spawn(
   process.execPath,
   [
     "--test",
-    // Proofs measure: one at a time.
-    `--test-concurrency=${isProof ? 1 : 2}`,
+    // Proofs measure: one at a time. The others wait for programs and timers more than they compute: three keep two cores busy.
+    `--test-concurrency=${isProof ? 1 : 3}`,
     "--test-timeout=300000",
     "--test-reporter=spec",
     ...(chosen.length > 0 ? chosen : patterns),

@@ -275,10 +275,10 @@ export const alertCases: readonly AlertCase[] = [
   },
   {
     alert: "NewleafTurnedAway",
-    fires: [`newleaf_admission_turned_away_total{${where},reason="queue-full"} 0+10x500`],
+    fires: [`newleaf_admission_turned_away_total{${where},reason="full"} 0+10x500`],
     at: "50m",
     notYetAt: "20m",
     labels: here,
-    quiet: [`newleaf_admission_turned_away_total{${where},reason="queue-full"} 0x10 50x500`],
+    quiet: [`newleaf_admission_turned_away_total{${where},reason="full"} 0x10 50x500`],
   },
 ];
