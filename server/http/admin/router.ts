@@ -6,6 +6,7 @@ import { requireRole } from "../../authority/permissions.ts";
 import { requireJson } from "../body.ts";
 import { beginRequest, contextOf, leafOf } from "../context.ts";
 import { closeRefused, gate } from "../gate.ts";
+import { limitLeaf } from "../limits.ts";
 import { noRoute, problemHandler } from "../problem.ts";
 import { mountOperations } from "./mount.ts";
 import { operations } from "./operations.ts";
@@ -18,6 +19,8 @@ export function adminApp(authority: Authority): Express {
     .enable("case sensitive routing");
   app.use(beginRequest(authority, "admin"));
   app.use(gate(authority));
+  // Operators pass; a host that knocks here without end would take the time of everybody else's requests.
+  app.use(limitLeaf(authority));
   app.use(operatorsOnly(authority));
   app.use(refuseOtherSites, requireJson);
   app.use(mountOperations(authority, operations));

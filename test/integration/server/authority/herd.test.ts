@@ -144,6 +144,15 @@ describe("a service with more to do than it can", () => {
     await use(service, next);
   });
 
+  it("nor more at the admin listener, which has nothing for it", async () => {
+    const host = await settled(service, "knocking");
+    const knock = () => call(service, "admin", "GET", "/v1/status", { host });
+    await assert.rejects(knock(), { code: "not-permitted" });
+    emptyBucket(`leaf ${host.answer.serial}`, { burst: 240, perHour: 18_000 });
+    await assert.rejects(knock(), isRateLimited);
+    await service.admin("GET", "/v1/status");
+  });
+
   it("a stranger whose address was refused too often waits; a host behind the same address does not", async () => {
     const host = await settled(service, "behind-nat");
     emptyBucket("refusals 127.0.0.1", { burst: 1_000, perHour: 3_600 });
