@@ -1,6 +1,6 @@
 /** What becomes of a journal and its database at start: usually nothing; after a crash the last line is done again; what does not fit is refused. */
 import { randomBytes } from "node:crypto";
-import { existsSync, ftruncateSync, fsyncSync, closeSync, openSync, statSync, unlinkSync } from "node:fs";
+import { existsSync, ftruncateSync, fsyncSync, closeSync, lstatSync, openSync, statSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { makeDirectory } from "@newleaf/shared/durable-file";
 import { AppError } from "@newleaf/shared/problems";
@@ -24,7 +24,7 @@ export interface OpenJournal extends Disposable {
 /**
  * Brings the journal in `directory` and the (migrated) database at `path` to the same line and holds the journal for this process.
  *
- * @throws AppError conflict when they do not belong together, the journal is damaged or another process writes to it;
+ * @throws AppError conflict when they do not belong together, the journal is damaged, others can write to it or another process does;
  * issuer-unavailable when the directory cannot be used
  */
 export async function openJournal(
@@ -38,6 +38,7 @@ export async function openJournal(
     await ensureDirectory(directory, journalPositions(database).read());
     const lock = await lockJournal(directory);
     try {
+      refuseForeign(directory);
       if ((statSync(directory).mode & 0o077) !== 0) onEvent({ kind: "exposed", directory });
       return { point: reconcile(context, directory, onEvent), [Symbol.dispose]: () => lock[Symbol.dispose]() };
     } catch (error) {
@@ -48,6 +49,37 @@ export async function openJournal(
     throw error instanceof AppError ? error : unusable(directory, error);
   } finally {
     database.close();
+  }
+}
+
+/**
+ * Lines are carried out, at a start and by a restore: who can put one there has every right. Group members may write, as volumes with a
+ * group of their own let them; files from a server that maps all users to one belong to whom the directory does.
+ */
+function refuseForeign(directory: string): void {
+  const { mode, uid } = statSync(directory);
+  if ((mode & 0o002) !== 0) {
+    throw new AppError(
+      "conflict",
+      `Everybody on this host can write to the journal in ${directory}, and what stands there would be carried out. ` +
+        "Look whether its files are the service's own, then: chmod 700 on it",
+    );
+  }
+  for (const { path } of listSegments(directory)) {
+    const file = lstatSync(path);
+    const own = file.uid === uid || file.uid === process.geteuid?.();
+    const fault = !file.isFile()
+      ? "it is no file"
+      : !own
+        ? `it belongs to user ${file.uid}, who is neither this service's nor the directory's`
+        : (file.mode & 0o002) !== 0
+          ? "everybody can write to it"
+          : null;
+    if (fault !== null)
+      throw new AppError(
+        "conflict",
+        `${path} may not be of this journal (${fault}); what stands in it is not carried out`,
+      );
   }
 }
 

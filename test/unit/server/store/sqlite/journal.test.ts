@@ -2,12 +2,16 @@
 import assert from "node:assert/strict";
 import {
   appendFileSync,
+  chmodSync,
+  chownSync,
   copyFileSync,
   cpSync,
   existsSync,
   mkdirSync,
+  renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -203,6 +207,44 @@ describe("a journal that does not fit its database", () => {
       home.run(async () => {}),
       { code: "conflict", message: /has line 3, and the database stands at line 2/ },
     );
+  });
+
+  it("is refused where others could have written a line into it: what stands there is carried out", async () => {
+    await using home = await newHome();
+    await home.run((store) => store.found(f.foundation()));
+    const tail = readTail(home.journal) ?? assert.fail();
+    const { journal, n, hash } = tail.link;
+    const forged = formatLine({ journal, n: n + 1, at: 0, schema: 9, audit: tail.line.audit, previous: hash }, [
+      commandText("changeInventory", [[{ kind: "add", entry: f.entry("mallory") }], f.t0, []]),
+    ]);
+    const [segment = assert.fail()] = listSegments(home.journal);
+    const planted = join(home.journal, "journal-000000000003-20261120T000000000Z.jsonl");
+    const elsewhere = join(home.journal, "elsewhere");
+    const refused = (message: RegExp) =>
+      assert.rejects(
+        home.run(async () => {}),
+        { code: "conflict", message },
+      );
+    writeFileSync(planted, forged.text, { mode: 0o600 });
+    chmodSync(home.journal, 0o1777);
+    await refused(/Everybody on this host can write to the journal.*chmod 700/s);
+    chmodSync(home.journal, 0o700);
+
+    chmodSync(planted, 0o666);
+    await refused(/journal-000000000003.*everybody can write to it/);
+    renameSync(planted, elsewhere);
+    symlinkSync(elsewhere, planted);
+    await refused(/journal-000000000003.*it is no file/);
+    rmSync(planted);
+    if (process.getuid?.() === 0) {
+      renameSync(elsewhere, planted);
+      chmodSync(planted, 0o600);
+      chownSync(planted, 65_534, 65_534);
+      await refused(/journal-000000000003.*it belongs to user 65534/);
+      rmSync(planted);
+    }
+    assert.equal(readTail(home.journal)?.segment.path, segment.path);
+    await home.run(async (store) => assert.equal(await store.findIdentity("mallory"), null));
   });
 
   it("begins anew when somebody wrote into the database by hand", async () => {
