@@ -130,19 +130,7 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
     `SELECT 1 FROM certificates
      WHERE identity = ? AND not_after > ? AND state IN ('pending', 'current', 'superseded') LIMIT 1`,
   ).pluck();
-  const closeTokens = prepare(
-    database,
-    "UPDATE tokens SET revoked_at = ? WHERE identity = ? AND spent_at IS NULL AND revoked_at IS NULL",
-  );
-  const closeGrants = prepare(
-    database,
-    "UPDATE grants SET expires_at = ? WHERE identity = ? AND spent_at IS NULL AND expires_at > ?",
-  );
-  const dropYeses = prepare(
-    database,
-    `DELETE FROM approvals WHERE identity = ? AND how = 'approval'
-     AND request IN (SELECT id FROM requests WHERE state = 'pending')`,
-  );
+  const closeGivenOut = givenOutCloser(database);
   const dropNames = prepare(database, "DELETE FROM identity_names WHERE identity = ?");
   const addName = prepare(database, "INSERT INTO identity_names (identity, kind, name) VALUES (?, ?, ?)");
   const dropLabels = prepare(database, "DELETE FROM identity_labels WHERE identity = ?");
@@ -160,10 +148,7 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
       // Its leaves were revoked first; one that was issued since would come back to life with an identity of the same name.
       if (usable.get(step.id, at) !== undefined) throw moved(step.id);
       if (remove.run(at, step.id, step.basisRevision).changes !== 1) throw moved(step.id);
-      // What was given out for it, or agreed to, must not admit anybody to a later identity of the same name.
-      closeTokens.run(at, step.id);
-      closeGrants.run(at, step.id, at);
-      dropYeses.run(step.id);
+      closeGivenOut(step.id, at);
       return;
     }
     const { entry } = step;
@@ -178,6 +163,28 @@ function entryApplier(database: Connection): (change: InventoryChange, at: numbe
       throw moved(entry.id);
     }
     index(entry);
+  };
+}
+
+/** What was given out for an identity, or agreed to, must not admit anybody to a later one of the same name. */
+function givenOutCloser(database: Connection): (id: string, at: number) => void {
+  const closeTokens = prepare(
+    database,
+    "UPDATE tokens SET revoked_at = ? WHERE identity = ? AND spent_at IS NULL AND revoked_at IS NULL",
+  );
+  const closeGrants = prepare(
+    database,
+    "UPDATE grants SET expires_at = ? WHERE identity = ? AND spent_at IS NULL AND expires_at > ?",
+  );
+  const dropYeses = prepare(
+    database,
+    `DELETE FROM approvals WHERE identity = ? AND how = 'approval'
+     AND request IN (SELECT id FROM requests WHERE state = 'pending')`,
+  );
+  return (id, at) => {
+    closeTokens.run(at, id);
+    closeGrants.run(at, id, at);
+    dropYeses.run(id);
   };
 }
 
