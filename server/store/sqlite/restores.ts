@@ -107,8 +107,11 @@ function foreignCrlTaker(database: Connection): (crl: CrlRecord) => void {
     `INSERT INTO crls (issuer_id, number, this_update, next_update, der) VALUES (?, ?, ?, ?, ?)
      ON CONFLICT (issuer_id, number) DO NOTHING`,
   );
+  // Without it nobody would say that the parent has taken an issuer back which this restore put in force again.
+  const settle = prepare(database, "UPDATE revocations SET crl_number = ? WHERE issuer_id = ? AND crl_number IS NULL");
   return (crl) => {
     put.run(crl.issuerId, crl.number, crl.thisUpdate, crl.nextUpdate, crl.der);
+    settle.run(crl.number, crl.issuerId);
   };
 }
 

@@ -78,10 +78,24 @@ export function restoreContract(open: OpenStore): void {
       const key = f.newKey();
       await f.addIdentity(store, "armed", { keys: [key] });
       const crl = f.crl(9, f.t0 + f.day, f.rootId);
-      const voided = await store.recordRestore(restoreAct({ complete: true, bundleVersion: 41, crls: [crl] }));
+      const serial = f.newSerial();
+      const listed = { issuerId: f.rootId, serial, revokedAt: f.t0, notAfter: f.t0 + 900 * f.day };
+      const voided = await store.recordRestore(
+        restoreAct({
+          complete: true,
+          bundleVersion: 41,
+          crls: [crl],
+          revocations: [{ ...listed, reason: "cACompromise" }],
+        }),
+      );
       assert.equal(voided.armedKeys, 0);
       assert.equal((await store.findKey(key))?.armed, true);
       assert.equal((await store.latestCrl(f.rootId))?.number, 9);
+      assert.equal(
+        await store.findListing(f.rootId, serial),
+        9,
+        "who asks whether a parent lists an issuer is told so",
+      );
     });
 
     it("keeps leaves that nobody vouches for, bounded, until they are decided or over", async () => {
