@@ -20,6 +20,7 @@ import {
   findYeses,
   grantAdmission,
   keyAdmission,
+  lastLeaf,
   peopleOf,
   type Spending,
   tokenAdmission,
@@ -115,7 +116,7 @@ async function withKnownKey(
     return { kind: "certificate", certificate: pending };
   }
   const grant = await store.findOpenGrant(known.identity, clock.now());
-  const last = await store.findLast(known.identity);
+  const last = await lastLeaf(authority, identity);
   if (grant !== null && (known.approved || last?.key === csr.key)) {
     if (last?.state === "revoked" || last?.state === "held")
       throw new AppError(

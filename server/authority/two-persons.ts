@@ -4,7 +4,7 @@
  * decision: an operator who was removed, suspended or demoted meanwhile counts no more, and nobody counts for himself.
  */
 import type { ServerConfig } from "../config.ts";
-import type { IssuanceBasis, IssuanceKind } from "../store/certificates.ts";
+import type { CertificateRow, IssuanceBasis, IssuanceKind } from "../store/certificates.ts";
 import type { ApprovalHow, ApprovalRow, GrantRow, RequestRow, TokenRow } from "../store/enrollments.ts";
 import type { IdentityRow, KeyRow, Profile } from "../store/identities.ts";
 import type { Authority } from "./authority.ts";
@@ -53,6 +53,12 @@ export function grantAdmission(grant: GrantRow, presented: IssuanceBasis["presen
   return { how: "recovery-grant", id: grant.id, by: grant.createdBy, kind: "recovery", spends, facts };
 }
 
+/** What a recovery goes on from. A host that had the name before is no predecessor of the operator who has it now, nor the other way round. */
+export async function lastLeaf({ store }: Authority, identity: IdentityRow): Promise<CertificateRow | null> {
+  const last = await store.findLast(identity.id);
+  return last !== null && (last.profile === "operator") === (identity.profile === "operator") ? last : null;
+}
+
 /** As the configuration is now, whatever it was when the request was made. */
 export function approvalsNeeded(config: ServerConfig, profile: Profile): number {
   return profile === "service" ? 1 : config.profiles[profile].approvals;
@@ -84,7 +90,7 @@ export async function findYeses(
   for (const row of known) {
     if (row.identity !== identity.id) continue;
     if (row.how !== "approval") {
-      admission = await openAdmission(authority, row, request.key, identity.id);
+      admission = await openAdmission(authority, row, request.key, identity);
       if (admission === null) continue;
     }
     const revision = await voiceOf(authority, row.by, row.how, identity);
@@ -129,11 +135,13 @@ export function approversOf(
 
 /** The admission of a recorded yes, if it is open still and still its maker's. */
 async function openAdmission(
-  { store, clock }: Authority,
+  authority: Authority,
   row: ApprovalRow,
   key: string,
-  identity: string,
+  admitted: IdentityRow,
 ): Promise<Admission | null> {
+  const { store, clock } = authority;
+  const { id: identity } = admitted;
   const now = clock.now();
   const id = row.admission ?? "";
   if (row.how === "token") {
@@ -148,7 +156,7 @@ async function openAdmission(
   }
   const grant = await store.findGrant(id);
   if (grant?.identity !== identity || grant.spentAt !== null || grant.expiresAt <= now) return null;
-  const last = await store.findLast(identity);
+  const last = await lastLeaf(authority, admitted);
   if (last?.state === "revoked" || last?.state === "held") return null;
   if (known?.approved !== true && last?.key !== key) return null;
   return grantAdmission(grant, last);

@@ -281,6 +281,19 @@ describe("a lost leaf", () => {
     }
   });
 
+  it("a host that was removed does not recover as the operator who has its name now", async () => {
+    const host = await settled(service, "recycled");
+    service.clock.advance(2 * day);
+    try {
+      await service.admin("DELETE", "/v1/identities/recycled");
+      await service.admin("POST", "/v1/operators", { id: "recycled", role: "admin" });
+      await grant("recycled");
+      assert.equal(await outcome(enroll(csrFor(host.key))), 202, "waits for an operator, as any key does");
+    } finally {
+      service.clock.advance(-2 * day);
+    }
+  });
+
   it("a suspended identity cannot renew, enroll by token or poll; resumed it goes on with what it has", async () => {
     const host = await settled(service, "paused");
     const token = await service.token("paused");
