@@ -31,7 +31,8 @@ export async function openBackups(desk: BackupDesk): Promise<Backups> {
     const all = await listBackups(config.backup.directory);
     return all.filter(({ crls }) => Object.keys(crls).some((issuer) => own.has(issuer)));
   };
-  let last = (await list())[0]?.createdAt ?? null;
+  // One of the future says nothing of when the last was made, and would keep the next from being missed.
+  let last = (await list()).find(({ createdAt }) => createdAt <= desk.clock.now())?.createdAt ?? null;
   let busy = false;
   return {
     async make(request) {

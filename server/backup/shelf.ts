@@ -1,5 +1,5 @@
 /** The directory of backups: one directory each, named after its moment; one that is not finished ends in `.partial`. */
-import { readdir, rename, rm, stat } from "node:fs/promises";
+import { lstat, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { syncDirectory } from "@newleaf/shared/durable-file";
 import type { BackupSummary } from "../authority/backups.ts";
@@ -17,16 +17,27 @@ export function nameOf(at: number): string {
   return new Date(Math.floor(at / 1000) * 1000).toISOString().replaceAll(":", "-").replace(".000", "");
 }
 
-/** Finished ones, newest first. What has no manifest that can be read is left out. */
+/** Finished ones, newest first. What has no manifest that can be read is left out, and what somebody else put there. */
 export async function listBackups(directory: string): Promise<readonly BackupSummary[]> {
   const summaries: BackupSummary[] = [];
   for (const name of await entriesOf(directory)) {
     if (!backupName.test(name)) continue;
     const path = join(directory, name);
+    if (!(await isOwn(directory, path))) continue;
     const manifest = await readManifest(path).catch(() => null);
     if (manifest !== null) summaries.push(describe(name, path, manifest));
   }
   return summaries.toSorted((a, b) => b.createdAt - a.createdAt);
+}
+
+/** Ours, or of whom the directory is: on a file server that may be one for all. Others' would push ours out. */
+async function isOwn(directory: string, path: string): Promise<boolean> {
+  const entry = await lstat(path).catch(() => null);
+  return (
+    entry !== null &&
+    entry.isDirectory() &&
+    (entry.uid === process.geteuid?.() || entry.uid === (await stat(directory)).uid)
+  );
 }
 
 export function describe(name: string, path: string, manifest: Manifest): BackupSummary {
@@ -63,10 +74,13 @@ export async function sweep(directory: string, now: number): Promise<void> {
 
 /**
  * Removes all but the newest `keep` of the authority that made `newest`; only ever called when that one is complete. Answers those
- * that are left. Backups of another authority in the same directory are that one's own.
+ * that are left. Backups of another authority in the same directory are that one's own. What is dated after `newest` a clock dated that
+ * was ahead: it goes first, or nothing made since would stay.
  */
 export async function prune(directory: string, newest: BackupSummary, keep: number): Promise<readonly BackupSummary[]> {
-  const mine = (await listBackups(directory)).filter((each) => isSameAuthority(each, newest));
+  const all = (await listBackups(directory)).filter((each) => isSameAuthority(each, newest));
+  const isAhead = (each: BackupSummary): boolean => each.createdAt > newest.createdAt;
+  const mine = [...all.filter((each) => !isAhead(each)), ...all.filter(isAhead)];
   for (const { path } of mine.slice(Math.max(1, keep))) {
     await rename(path, `${path}${removedSuffix}`);
     await rm(`${path}${removedSuffix}`, { recursive: true, force: true });

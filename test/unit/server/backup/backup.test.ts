@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import {
   appendFileSync,
   chmodSync,
+  chownSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -10,6 +11,7 @@ import {
   readdirSync,
   readFileSync,
   statSync,
+  symlinkSync,
   truncateSync,
   rmSync,
   utimesSync,
@@ -146,6 +148,50 @@ describe("backups", () => {
     const at = Number(/^newleaf_backup_last_success_timestamp_seconds (\S+)$/m.exec(text)?.[1]);
     assert.ok(Math.abs(at - service.clock.now() / 1000) < 30, `${at}`);
   });
+
+  it("keeps the new one when others are dated after it, by a clock that was ahead", async () => {
+    const directory = join(service.dataDir, "backups");
+    const day = 86_400_000;
+    for (let round = 0; round < 2; round += 1) {
+      service.clock.advance(20 * day);
+      await backUp(service);
+    }
+    service.clock.advance(-40 * day);
+    const made: string[] = [];
+    for (let round = 0; round < 2; round += 1) {
+      service.clock.advance(2000);
+      made.push(await backUp(service));
+      assert.ok(made.every(existsSync), `${made.length} made since the clock is right`);
+    }
+    assert.equal(readdirSync(directory).length, 2);
+  });
+
+  it(
+    "counts nothing that another user put beside them",
+    { skip: process.getuid?.() !== 0 && "needs root" },
+    async () => {
+      const directory = join(service.dataDir, "backups");
+      service.clock.advance(2000);
+      const mine = await backUp(service);
+      // A moment before the next one: the two newest but for it.
+      service.clock.advance(4000);
+      const planted = [1000, 2000].map((before) => {
+        const at = Math.floor((service.clock.now() - before) / 1000) * 1000;
+        const copy = join(directory, new Date(at).toISOString().replaceAll(":", "-").replace(".000", ""));
+        cpSync(plain, copy, { recursive: true });
+        edit(copy, (m) => ({ ...m, createdAt: new Date(at).toISOString() }));
+        chownSync(copy, 65_534, 65_534);
+        return copy;
+      });
+      const link = join(directory, "2026-01-01T00-00-00Z");
+      symlinkSync(plain, link);
+      await backUp(service);
+      assert.ok([mine, ...planted].every(existsSync));
+      const { items } = await service.admin<{ items: { path: string }[] }>("GET", "/v1/backups");
+      assert.deepEqual([items.length, items[1]?.path], [2, mine]);
+      for (const path of [...planted, link]) rmSync(path, { recursive: true });
+    },
+  );
 
   describe("finds what was altered", () => {
     const spoil: readonly (readonly [string, (copy: string) => void, string])[] = [
