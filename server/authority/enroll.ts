@@ -200,7 +200,9 @@ async function withFirstYes(authority: Authority, caller: Caller, first: FirstYe
 
 async function refuseManyKeys({ store, clock }: Authority, csr: ParsedCsr, admission: Admission): Promise<void> {
   const now = clock.now();
-  if ((await store.findRequestByKey(csr.key, now)) !== null) return;
+  const earlier = await store.findRequestByKey(csr.key, now);
+  const yeses = earlier === null ? [] : await store.listApprovals(earlier.id);
+  if (yeses.some((yes) => yes.admission === admission.id)) return;
   if ((await store.countRequestsWith(admission.id, now)) < maxKeysPerAdmission) return;
   throw new AppError(
     "rate-limited",

@@ -157,6 +157,8 @@ describe("a token of one operator", () => {
     await waits(made);
     key = await newKey();
     await assert.rejects(enroll(made), refused("rate-limited"));
+    await waits();
+    await assert.rejects(enroll(made), refused("rate-limited"), "nor of a key that asked before without it");
   });
 
   it("does not let an approval make its holder somebody else", async () => {
