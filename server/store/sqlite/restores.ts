@@ -47,6 +47,12 @@ export function restoreWrites(context: WriteContext): Pick<Writes, "recordRestor
   const blockKey = keyBlocker(database);
   const voidOpen = voider(database);
   const takeCrl = foreignCrlTaker(database);
+  // It was open when the backup was made: nobody may adopt it now.
+  const settleUnvouched = prepare(
+    database,
+    `UPDATE unvouched SET state = 'revoked', decided_by = ?, decided_at = ?
+     WHERE issuer_id = ? AND serial = ? AND state = 'open'`,
+  );
   const raiseBundle = bundleRaiser(database);
   const raise = prepare(
     database,
@@ -65,6 +71,7 @@ export function restoreWrites(context: WriteContext): Pick<Writes, "recordRestor
       for (const record of act.revocations) {
         putRevocation(record, act.crls);
         withdraw(record);
+        settleUnvouched.run(act.audit.actor, act.at, record.issuerId, record.serial);
       }
       for (const key of act.blockKeys) blockKey(key, act.at);
       const voided = voidOpen(act);

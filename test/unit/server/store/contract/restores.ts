@@ -138,6 +138,16 @@ export function restoreContract(open: OpenStore): void {
       assert.equal(await store.countOpenUnvouched(), 0);
       assert.equal(await note({ ...sightOf(f.leaf("x")), serial: second.serial }), false, "decided once");
 
+      // The backup was made while it was open; it was revoked after that, as a CRL tells.
+      const lost = f.leaf("lost");
+      await note(sightOf(lost));
+      const { issuerId, serial, notAfter } = lost;
+      const revocation = { issuerId, serial, reason: "superseded", revokedAt: f.t0, notAfter } as const;
+      await store.recordRestore(restoreAct({ bundleVersion: 42, revocations: [revocation] }));
+      assert.equal((await store.findUnvouched(serial))?.state, "revoked");
+      await assert.rejects(store.adoptUnvouched(f.enrollment(lost, { newLineage: f.newId() }), "ann@operators"), stale);
+      assert.equal(await store.findCertificate(serial), null, "what is on a CRL does not become a leaf in force");
+
       await note(sightOf(f.leaf("newest", { issuedAt: f.t0 + 60 * f.day })), 2, f.t0 + 60 * f.day);
       assert.equal(await store.findUnvouched(leaf.serial), null, "what is over is forgotten");
     });
