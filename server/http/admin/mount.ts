@@ -7,6 +7,7 @@ import { type Act, requireAct } from "../../authority/permissions.ts";
 import { sendJson } from "../answers.ts";
 import { bodyHashOf, jsonBody, parseBody, parseQuery } from "../body.ts";
 import { contextOf } from "../context.ts";
+import { admitOperatorAgain } from "./admit-operator.ts";
 import { columnsOf, sendCsv } from "./csv.ts";
 import type { Answer, Operation } from "./operation.ts";
 
@@ -22,7 +23,7 @@ export function mountOperations(authority: Authority, operations: readonly Opera
 function mount(routes: Router, authority: Authority, declared: Operation): void {
   const { method, query, body, large = false } = declared;
   const path = declared.path.replaceAll(/\{(\w+)\}/g, ":$1");
-  const parsers = body === undefined ? [] : jsonBody({ large });
+  const parsers = body === undefined ? [] : [...jsonBody({ large }), mayStillAct(authority, declared.act)];
   const columns = columnsOf(declared);
   routes[method](path, mayAct(declared.act), ...parsers, async (request, response) => {
     const params = request.params as Readonly<Record<string, string>>;
@@ -43,6 +44,14 @@ function mount(routes: Router, authority: Authority, declared: Operation): void 
 /** Before anything of the request is read: whoever may not act learns nothing about what he sent. */
 function mayAct(act: Act): RequestHandler {
   return (request, _response, next) => {
+    requireAct(contextOf(request).caller, act);
+    next();
+  };
+}
+
+function mayStillAct(authority: Authority, act: Act): RequestHandler {
+  return async (request, _response, next) => {
+    await admitOperatorAgain(authority, request);
     requireAct(contextOf(request).caller, act);
     next();
   };

@@ -2,12 +2,12 @@
 import express, { type Express, type RequestHandler } from "express";
 import { AppError } from "@newleaf/shared/problems";
 import type { Authority } from "../../authority/authority.ts";
-import { requireRole } from "../../authority/permissions.ts";
 import { requireJson } from "../body.ts";
-import { beginRequest, contextOf, leafOf } from "../context.ts";
+import { beginRequest, leafOf } from "../context.ts";
 import { closeRefused, gate } from "../gate.ts";
 import { limitLeaf } from "../limits.ts";
 import { noRoute, problemHandler } from "../problem.ts";
+import { admitOperator } from "./admit-operator.ts";
 import { mountOperations } from "./mount.ts";
 import { operations } from "./operations.ts";
 
@@ -29,17 +29,9 @@ export function adminApp(authority: Authority): Express {
   return app;
 }
 
-/** Roles live in the store, not in the certificate: a lifted role is gone at the next request. */
 function operatorsOnly(authority: Authority): RequestHandler {
   return async (request, _response, next) => {
-    const leaf = leafOf(request);
-    const { caller } = contextOf(request);
-    const identity = leaf.profile === "operator" ? await authority.store.findIdentity(leaf.identity) : null;
-    if (identity?.profile !== "operator" || identity.role === null) {
-      throw new AppError("not-permitted", "This listener is for operators; the certificate belongs to another profile");
-    }
-    caller.role = identity.role;
-    requireRole(caller, "viewer");
+    await admitOperator(authority, request, leafOf(request));
     next();
   };
 }

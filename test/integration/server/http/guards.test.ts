@@ -1,5 +1,6 @@
 /** Before every operation of the admin API, cell by cell: the permission matrix, and the guard against requests from other sites. */
 import assert from "node:assert/strict";
+import { request } from "node:https";
 import { after, before, describe, it } from "node:test";
 import { acts, roles } from "../../../../server/authority/permissions.ts";
 import type { Operation } from "../../../../server/http/admin/operation.ts";
@@ -11,6 +12,8 @@ import {
   type OperatorClient,
   operatorsOfEachRole,
 } from "../../../support/admin-clients.ts";
+import { credentials } from "../../../support/agent-client.ts";
+import { person } from "../../../support/operators.ts";
 import { startService, type TestService } from "../../../support/service.ts";
 
 let service: TestService;
@@ -51,6 +54,33 @@ describe("an operation of the admin API", () => {
     }
     assert.deepEqual(cells, []);
   });
+
+  for (const [what, change] of [
+    ["was lifted", (id: string) => service.admin("PATCH", `/v1/operators/${id}`, { role: "viewer" })],
+    ["went with the operator", (id: string) => service.admin("DELETE", `/v1/operators/${id}`)],
+  ] as const) {
+    it(`is refused when the role ${what} while its body was still on the way`, async () => {
+      const id = `slow-${what.slice(0, 3)}@operators`;
+      const { host } = await person(service, id, "admin");
+      const asked = request(new URL("/v1/operators", service.urls.admin), {
+        method: "POST",
+        agent: false,
+        ca: service.roots,
+        headers: { ...own, ...json, connection: "close" },
+        ...credentials(host),
+      });
+      const status = new Promise<number | string | undefined>((resolve) => {
+        asked.on("response", (response) => void response.resume().on("end", () => resolve(response.statusCode)));
+        asked.on("error", (error: NodeJS.ErrnoException) => resolve(error.code));
+      });
+      asked.write('{"id": "kept-in-reserve", ');
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      await change(id);
+      asked.end('"role": "admin"}');
+      assert.match(String(await status), /^(403|ECONNRESET|EPIPE)$/);
+      assert.equal(await service.server.authority.store.findIdentity("kept-in-reserve"), null);
+    });
+  }
 
   it("tells who may not act nothing about what he sent", async () => {
     for (const declared of changing.filter(({ act }) => acts[act] !== "viewer")) {
