@@ -13,6 +13,10 @@ test("what could move a cursor or turn a line is spelled out, and the rest left 
   assert.equal(visible("ö 漢字 🙂\ttab\nline\n"), "ö 漢字 🙂\ttab\nline\n");
 });
 
+test("lines that end as in CSV are lines", () => {
+  assert.equal(visible("a,b\r\nc\rd\r\r\n"), String.raw`a,b` + "\r\n" + String.raw`c\u000dd\u000d` + "\r\n");
+});
+
 test("JSON says the same after it", () => {
   const value = { "k\u009b": hostile, nested: [hostile, "\n"] };
   assert.deepEqual(JSON.parse(visible(JSON.stringify(value, null, 2))), value);
