@@ -1,11 +1,13 @@
 import { AppError } from "@newleaf/shared/problems";
 import type { Statement } from "better-sqlite3";
 import type { BundleRow, CrlRecord, Foundation, IssuerRow, IssuerStore } from "../issuers.ts";
+import type { RevocationReason } from "../revocations.ts";
 import { StaleBasis } from "../store.ts";
 import type { WriteContext, Writes } from "./commands.ts";
 import { type Connection, prepare } from "./database.ts";
 import { identityAdder } from "./identities.ts";
 import { crlNumberer } from "./restores.ts";
+import { leafWithdrawer } from "./revocations.ts";
 
 interface StoredBundle {
   readonly version: number;
@@ -115,7 +117,12 @@ function revocationOfIssuers(
     database,
     "UPDATE issuers SET state = 'retired', revoked_at = ?, revocation_reason = ? WHERE id = ? AND revoked_at IS NULL",
   );
-  // What the CRL says counts: its issuer's key made it.
+  const withdraw = leafWithdrawer(database);
+  const reasonOf = prepare<[string, string], RevocationReason>(
+    database,
+    "SELECT reason FROM revocations WHERE issuer_id = ? AND serial = ?",
+  ).pluck();
+  // What the CRL says counts: its issuer's key made it. But a hold could be lifted: it takes the place of nothing final.
   const list = prepare(
     database,
     `INSERT INTO revocations (issuer_id, serial, reason, revoked_at, not_after) VALUES (?, ?, ?, ?, ?)
@@ -130,8 +137,13 @@ function revocationOfIssuers(
     importCrl({ crl, basisNext, records, audit: entries }) {
       if (nextNumber(crl.issuerId) !== basisNext)
         throw new StaleBasis(`Issuer ${crl.issuerId} got another CRL after this one was judged.`);
-      for (const { issuerId, serial, reason, revokedAt, notAfter } of records)
+      for (const record of records) {
+        const { issuerId, serial, reason, revokedAt, notAfter } = record;
+        const before = reasonOf.get(issuerId, serial) ?? "certificateHold";
+        if (reason === "certificateHold" && before !== "certificateHold") continue;
         list.run(issuerId, serial, reason, revokedAt, notAfter);
+        withdraw(record);
+      }
       recordCrl(crl, { mayLeap: true });
       audit.append(entries);
     },

@@ -113,6 +113,38 @@ export function issuerRevocationContract(open: OpenStore): void {
       ]);
     });
 
+    it("refuses the leaves that an imported CRL lists, and a hold on it takes back nothing final", async () => {
+      const issued = async (identity: string) => {
+        await f.addIdentity(store, identity);
+        const record = f.enrollment({ ...f.leaf(identity), issuerId: f.rootId });
+        await store.recordIssuance({ ...record, basis: { ...record.basis, issuerId: f.rootId } });
+        return record.certificate;
+      };
+      const [good, final] = [await issued("on-the-list"), await issued("finally-revoked")];
+      await store.revoke({
+        records: [{ ...f.revocation(final, "superseded"), issuerId: f.rootId }],
+        basis: new Map([[final.serial, null]]),
+        blockKeys: [],
+        endLineages: [],
+        crls: [f.crl(8, now + 2, f.rootId)],
+        audit: [f.audit("certificate.revoked")],
+      });
+      const entry = ({ serial, notAfter }: typeof good) => ({ issuerId: f.rootId, serial, revokedAt: now, notAfter });
+      const records = [
+        { ...entry(good), reason: "keyCompromise" },
+        { ...entry(final), reason: "certificateHold" },
+      ] as const;
+      await store.importCrl({ crl: f.crl(9, now + 3, f.rootId), basisNext: 9, records, audit: [] });
+      const stateOf = async ({ serial }: typeof good) => {
+        const row = await store.findCertificate(serial);
+        return [row?.state, row?.reason];
+      };
+      assert.deepEqual(await stateOf(good), ["revoked", "keyCompromise"]);
+      assert.deepEqual(await stateOf(final), ["revoked", "superseded"]);
+      const listed = (await store.listRevocations(f.rootId)).map(({ serial, reason }) => [serial, reason] as const);
+      assert.equal(new Map(listed).get(final.serial), "superseded");
+    });
+
     it("gives the CRLs that were reported in parts, of those who still hold a leaf", async () => {
       const report = (crls: Record<string, number>) => ({ certificates: [], bundleVersion: 1, crls, clock: "" });
       for (const [identity, crl] of [
