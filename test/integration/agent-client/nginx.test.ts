@@ -15,6 +15,7 @@ import { runCheck } from "../../../agent-client/reload/check.ts";
 import { reload, validate } from "../../../agent-client/reload/drivers.ts";
 import type { ReloadStrategy } from "../../../agent-client/reload/strategy.ts";
 import { fingerprint } from "../../../shared/fingerprint.ts";
+import { until } from "../../support/agent.ts";
 import { getOnce } from "../../support/https-client.ts";
 import { makeMaterial } from "../../support/material.ts";
 import { type Nginx, startNginx } from "../../support/nginx.ts";
@@ -184,6 +185,7 @@ describe("installing for nginx", { skip: needs("nginx", "openssl") }, () => {
   it("never signals nginx in another server's name, nor with a signal that would start a second one", async () => {
     const first = makeMaterial(pki);
     const { nginx, strategy, probe } = await setUp(first);
+    await until("the worker is there", () => nginx.workers().length === 1);
     const [master, workers] = [nginx.pid(), nginx.workers()];
     assert.match((await reload({ ...strategy, process: "haproxy" })).detail, /not haproxy/);
     assert.match((await reload({ ...strategy, signal: "USR2" })).detail, /second nginx master/);
