@@ -176,10 +176,11 @@ function givenOutCloser(database: Connection): (id: string, at: number) => void 
     database,
     "UPDATE grants SET expires_at = ? WHERE identity = ? AND spent_at IS NULL AND expires_at > ?",
   );
+  // Yeses are few, where requests of strangers may be many.
   const dropYeses = prepare(
     database,
     `DELETE FROM approvals WHERE identity = ? AND how = 'approval'
-     AND request IN (SELECT id FROM requests WHERE state = 'pending')`,
+     AND EXISTS (SELECT 1 FROM requests r WHERE r.id = approvals.request AND r.state = 'pending')`,
   );
   return (id, at) => {
     closeTokens.run(at, id);
