@@ -11,6 +11,7 @@ import type { AdminClient } from "./admin-client.ts";
 import { readingCommand, wholeNumber, withClient } from "./admin-command.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
+import { systemCause } from "./system-error.ts";
 
 /** A line of a copy. */
 export type CopyLine =
@@ -130,7 +131,7 @@ async function readable(file: string): Promise<ReadStream> {
     await once(stream, "ready");
     return stream;
   } catch (error) {
-    throw new UsageError(`${file} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+    throw new UsageError(`${file} cannot be read (${systemCause(error)})`);
   }
 }
 

@@ -16,6 +16,7 @@ import { asJson } from "./output.ts";
 import type { Connection } from "./session.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
+import { systemCause } from "./system-error.ts";
 
 interface VerifyOptions extends Connection {
   readonly file?: string;
@@ -170,7 +171,7 @@ function certificatesOf(file: string): readonly Uint8Array[] {
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    throw new UsageError(`${file} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+    throw new UsageError(`${file} cannot be read (${systemCause(error)})`);
   }
   const found = pemDecode(text, "CERTIFICATE");
   if (found.length === 0) throw new UsageError(`${file} has no PEM certificate in it`);

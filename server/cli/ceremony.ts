@@ -19,6 +19,7 @@ import { requireOwner } from "./data-owner.ts";
 import { asJson, moment } from "./output.ts";
 import { confirm, type Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
+import { systemCause } from "./system-error.ts";
 
 export interface CrlOptions {
   readonly rootKey: string;
@@ -181,7 +182,7 @@ async function read(file: string): Promise<Buffer> {
   try {
     return await readFile(file);
   } catch (error) {
-    throw new UsageError(`${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? "error"})`, {
+    throw new UsageError(`${file} cannot be read (${systemCause(error)})`, {
       cause: error,
     });
   }

@@ -20,6 +20,7 @@ import { identityText } from "./identity-text.ts";
 import { asJson, asRecord, asTable, moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
+import { systemCause } from "./system-error.ts";
 
 interface EntryOptions {
   readonly profile?: string;
@@ -265,7 +266,7 @@ async function keysOf({ key, keyFrom }: EntryOptions): Promise<string[] | undefi
     try {
       bytes = await readFile(file);
     } catch (error) {
-      throw new UsageError(`--key-from ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? "error"})`, {
+      throw new UsageError(`--key-from ${file} cannot be read (${systemCause(error)})`, {
         cause: error,
       });
     }

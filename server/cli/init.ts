@@ -18,6 +18,7 @@ import { createOperatorFiles } from "./operator-files.ts";
 import { offlineReadme } from "./offline-readme.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
+import { systemCause } from "./system-error.ts";
 
 export interface InitOptions {
   readonly data?: string;
@@ -178,10 +179,7 @@ async function readPassphrase(terminal: Terminal, file: string | undefined): Pro
     try {
       text = await readFile(file, "utf8");
     } catch (error) {
-      throw new UsageError(
-        `--root-passphrase-file ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? "error"})`,
-        { cause: error },
-      );
+      throw new UsageError(`--root-passphrase-file ${file} cannot be read (${systemCause(error)})`, { cause: error });
     }
     return checkPassphrase(text.replace(/\r?\n$/, ""), `The passphrase in ${file}`);
   }

@@ -10,6 +10,7 @@ import { planText } from "./inventory-plan-text.ts";
 import { asJson } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
+import { systemCause } from "./system-error.ts";
 
 interface ApplyOptions {
   readonly file: string;
@@ -110,7 +111,7 @@ async function readInventory(file: string): Promise<readonly InventoryFileEntry[
   try {
     content = file === "-" ? await readAll(process.stdin) : await readFile(file, "utf8");
   } catch (error) {
-    throw new UsageError(`--file ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? "error"})`, {
+    throw new UsageError(`--file ${file} cannot be read (${systemCause(error)})`, {
       cause: error,
     });
   }

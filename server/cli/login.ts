@@ -37,6 +37,7 @@ import { readNextKey, readOperatorFiles, switchToNext, writeNextKey } from "./op
 import { moment } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
+import { systemCause } from "./system-error.ts";
 
 export interface LoginOptions {
   readonly server?: string;
@@ -306,12 +307,9 @@ async function readTokenFile(file: string): Promise<string> {
     try {
       return readFileSync(file, "utf8").trim();
     } catch (error) {
-      throw new UsageError(
-        `--token-file ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? "error"})`,
-        {
-          cause: error,
-        },
-      );
+      throw new UsageError(`--token-file ${file} cannot be read (${systemCause(error)})`, {
+        cause: error,
+      });
     }
   }
   const lines = createInterface({ input: process.stdin });

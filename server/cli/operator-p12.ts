@@ -9,6 +9,7 @@ import { readOperatorFiles } from "./operator-files.ts";
 import { moment } from "./output.ts";
 import { type Connection, resolveStandpoint } from "./session.ts";
 import type { Terminal } from "./terminal.ts";
+import { systemCause } from "./system-error.ts";
 import { UsageError } from "./usage-error.ts";
 
 export interface P12Options extends Connection {
@@ -56,8 +57,7 @@ function readPassphrase(file: string): string {
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new UsageError(`--passphrase-file ${file} cannot be read (${code ?? "error"})`, { cause: error });
+    throw new UsageError(`--passphrase-file ${file} cannot be read (${systemCause(error)})`, { cause: error });
   }
   const passphrase = text.split(/\r?\n/)[0] ?? "";
   const problem = passphraseProblem(passphrase);

@@ -25,6 +25,7 @@ import { addStatusCommand } from "./status.ts";
 import type { Terminal } from "./terminal.ts";
 import { addTokenCommands } from "./token.ts";
 import { UsageError } from "./usage-error.ts";
+import { describeSystemError } from "./system-error.ts";
 
 export const exitCodes = { done: 0, failed: 1, wrongUsage: 2 } as const;
 
@@ -169,5 +170,5 @@ function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { code } = error as NodeJS.ErrnoException;
   // A system error says what and why in its message; anything else is a fault of this program, and its place helps to mend it.
-  return code === undefined ? (error.stack ?? error.message) : error.message;
+  return code === undefined ? (error.stack ?? error.message) : describeSystemError(error);
 }

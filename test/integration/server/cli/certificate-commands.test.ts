@@ -231,7 +231,7 @@ suite("ca, crl, status, audit", () => {
   test("a copy that cannot be read, is empty or is something else says which; an export is not written over another", async () => {
     const file = join(service.dir, "other.jsonl");
     for (const [content, code, reason] of [
-      [null, 2, /other\.jsonl cannot be read \(ENOENT\)/],
+      [null, 2, /other\.jsonl cannot be read \(there is no such file or directory, ENOENT\)/],
       ["", 2, /other\.jsonl is empty/],
       ["no log\n", 1, /other\.jsonl, line 1, is no row of an audit log/],
     ] as const) {

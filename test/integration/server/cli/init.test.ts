@@ -204,7 +204,7 @@ suite("newleaf init", () => {
       "with a passphrase file that is not there",
       ["--root-passphrase-file", "/nonexistent"],
       undefined,
-      /cannot be read \(ENOENT\)/,
+      /cannot be read \(there is no such file or directory, ENOENT\)/,
     ],
     ["with a host that is no name", ["--host", "Not A Host"], undefined, /neither a DNS name/],
     ["with an https public URL", ["--public-url", "https://ca"], undefined, /RFC 5280/],
