@@ -14,7 +14,15 @@ import { makeIdentity } from "../backup/sealed-file.ts";
 import { loadConfig, parseConfig, resolveDataDir } from "../config.ts";
 import { isFounded } from "../data-directory.ts";
 import { lockDatabase } from "../store/sqlite/lock.ts";
-import { type AdminOptions, collect, commandGroup, readingCommand, withClient } from "./admin-command.ts";
+import {
+  type AdminOptions,
+  collect,
+  commandGroup,
+  listingCommand,
+  printCsv,
+  readingCommand,
+  withClient,
+} from "./admin-command.ts";
 import { asJson, asTable, moment, printable } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
@@ -105,12 +113,13 @@ async function createOffline(
 }
 
 function addList(group: Command, terminal: Terminal): void {
-  readingCommand(group, {
+  listingCommand(group, {
     usage: "list",
     summary: "complete backups in the configured directory, newest first",
     examples: ["newleaf backup list", "newleaf backup list --json"],
   }).action(
-    withClient(terminal, async ({ client, json }) => {
+    withClient(terminal, async ({ client, options, json }) => {
+      if (options.csv === true) return printCsv(terminal, client, "/v1/backups");
       const items = await client.list<BackupAnswer>("/v1/backups");
       const rows = items.map((item) => [
         item.name,
@@ -162,7 +171,11 @@ function addVerify(group: Command, terminal: Terminal): void {
           now: terminal.clock.now(),
         });
         terminal.out(options.json === true ? asJson({ ok: found !== null, checks }) : graded(checks));
-        if (found === null) throw new AppError("conflict", `The backup ${directory} does not hold. Keep an older one`);
+        if (found === null)
+          throw new AppError(
+            "conflict",
+            `Not verified: ${directory}. Where the cause is the backup and not what was given with it, keep an older one`,
+          );
       } finally {
         await rm(layOut, { recursive: true, force: true });
       }
@@ -289,7 +302,14 @@ function story(report: RestoreReport): string {
       ? "Complete: the journal tells everything that happened after the backup."
       : `NOT COMPLETE: ${report.incompleteBecause ?? ""}\nLeaves that are not in it are refused; decide about them with: newleaf cert unvouched list`,
     "",
-    `Make sure that the old service stays stopped, then: newleaf serve --data ${report.dataDir}`,
+    "Next",
+    "  - make sure that the old service stays stopped",
+    ...(report.complete
+      ? []
+      : ["  - in newleaf.yml give `journal` a new, empty directory: the old journal does not follow this restore"]),
+    `  - unless an operator's certificate is at hand: newleaf operator rescue ID --data ${report.dataDir}`,
+    `  - newleaf serve --data ${report.dataDir}`,
+    "  - newleaf backup create: backups of before can no longer be brought up to date",
     "",
   ];
   return lines.join("\n");

@@ -203,7 +203,10 @@ function operatorDirectory(as: string | undefined, dataDir: string, env: Environ
   }
   const [only, ...others] = listOperatorDirectories(operators);
   if (only === undefined)
-    throw new AppError("not-found", `There is no operator in ${operators}. Say who you are with --as DIRECTORY`);
+    throw new AppError(
+      "not-found",
+      `There is no operator in ${operators}. Say who you are with --as DIRECTORY, or with the service stopped make one: newleaf operator rescue ID --data ${dataDir}`,
+    );
   if (others.length > 0)
     throw new UsageError(`There are several operators (${[only, ...others].join(", ")}); say who you are with --as ID`);
   return join(operators, only);

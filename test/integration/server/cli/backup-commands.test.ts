@@ -33,6 +33,8 @@ describe("backups on the command line", () => {
       (await operator.json<Backup[]>("backup", "list")).map(({ path }) => path),
       [made.path],
     );
+    const [headings, row] = (await operator.must(["backup", "list", "--csv"])).split("\r\n");
+    assert.ok(headings?.startsWith("name,path,") === true && row?.includes(made.path) === true, row);
     const verified = await newleaf(["backup", "verify", made.path]);
     assert.deepEqual([verified.code, verified.out.includes("FAILED")], [0, false], verified.err);
 
@@ -43,6 +45,7 @@ describe("backups on the command line", () => {
     const restored = await newleaf(["backup", "restore", made.path, "--data", target, "--keys", keys]);
     assert.equal(restored.code, 0, restored.err);
     assert.match(restored.out, /NOT COMPLETE: there was no journal/);
+    assert.match(restored.out, /give `journal` a new, empty directory[\s\S]*newleaf operator rescue ID --data/);
     const again = await newleaf(["backup", "restore", made.path, "--data", target, "--keys", keys]);
     assert.deepEqual([again.code, /already holds/.test(again.err)], [1, true]);
   });
@@ -64,6 +67,7 @@ describe("backups on the command line", () => {
     assert.equal((await newleaf(["backup", "verify", made.path, "--identity-file", mine])).code, 0);
     const refused = await newleaf(["backup", "verify", made.path, "--identity-file", other, "--json"]);
     assert.deepEqual([refused.code, (JSON.parse(refused.out) as { ok: boolean }).ok], [1, false]);
+    assert.match(refused.err, /Not verified: .* keep an older one/);
     assert.equal((await operator.command(["backup", "create", "--recipient", "age1xyz"])).code, 1);
   });
 
