@@ -3,18 +3,16 @@
  * to the same line by itself, and the journal alone makes the same database again.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { IssuanceRecord, PromotionRecord } from "../../server/store/certificates.ts";
 import { readJournal, readTail } from "../../server/store/journal/segments.ts";
 import { journalPositionOf, replayJournal } from "../../server/store/sqlite/replay.ts";
 import { openSqliteStore } from "../../server/store/sqlite/store.ts";
 import { assertSameTables } from "../support/database-tables.ts";
 import { scratch } from "../unit/server/store/fixture.ts";
+import { runAndKill } from "./killed-child.ts";
 
 /** NEWLEAF_KILL_ROUNDS asks for more. */
 const rounds = Number(process.env["NEWLEAF_KILL_ROUNDS"] ?? 6);
@@ -34,7 +32,7 @@ describe("kill -9 of a process that issues with a journal", () => {
 
     const acknowledged = new Set<string>();
     for (let round = 0; round < rounds; round++) {
-      for (const line of await runAndKill(home.path, journal, 20 + Math.random() * 150)) acknowledged.add(line);
+      for (const line of await issueAndKill(home.path, journal, 20 + Math.random() * 150)) acknowledged.add(line);
       const written = new Set<string>();
       for (const { line } of readJournal(journal, start)) {
         for (const [name, [record]] of line.commands) {
@@ -58,22 +56,9 @@ describe("kill -9 of a process that issues with a journal", () => {
   });
 });
 
-/** What was said before the kill, line by line; what it cut off in the middle of one was never said. */
-async function runAndKill(path: string, journal: string, milliseconds: number): Promise<readonly string[]> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, "store-issuer.ts"), path, journal], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const ended = once(child, "close");
-  let output = "";
-  const ready = new Promise<void>((resolve) => {
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      output += text;
-      if (output.includes("ready")) resolve();
-    });
-  });
-  await Promise.race([ready.then(() => sleep(milliseconds)), ended]);
-  assert.equal(child.exitCode, null, "the issuer ended by itself");
-  child.kill("SIGKILL");
-  await ended;
+/** What was said before the kill, line by line. */
+async function issueAndKill(path: string, journal: string, milliseconds: number): Promise<readonly string[]> {
+  const { output, hadEnded } = await runAndKill("store-issuer.ts", [path, journal], { afterReady: milliseconds });
+  assert.equal(hadEnded, false, "the issuer ended by itself");
   return output.split("\n").slice(1, -1);
 }

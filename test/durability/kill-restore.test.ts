@@ -3,18 +3,16 @@
  * well. At the end the service starts on it.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { findFault } from "../../server/store/sqlite/copy-facts.ts";
 import { isFounded } from "../../server/data-directory.ts";
 import { settled, use, type Host } from "../support/agent-client.ts";
 import { backUp, startRestored } from "../support/restored.ts";
 import { startService, type TestService } from "../support/service.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
+import { runAndKill } from "./killed-child.ts";
 
 const rounds = Number(process.env["NEWLEAF_KILL_ROUNDS"] ?? 4);
 
@@ -67,22 +65,8 @@ describe("a restore that is killed", () => {
       keysDir: join(old.dataDir, "issuers"),
       now: old.clock.now(),
     };
-    const child = spawn(process.execPath, [join(import.meta.dirname, "restore-child.ts"), JSON.stringify(options)], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    const ended = once(child, "close");
-    let output = "";
-    const ready = new Promise<void>((resolve) => {
-      child.stdout.setEncoding("utf8").on("data", (text: string) => {
-        output += text;
-        if (output.includes("ready")) resolve();
-      });
-    });
-    if (kill.after !== null) {
-      await Promise.race([ready.then(() => sleep(kill.after ?? 0)), ended]);
-      child.kill("SIGKILL");
-    }
-    const [code] = (await ended) as [number | null];
+    const at = kill.after === null ? "never" : { afterReady: kill.after };
+    const { output, code } = await runAndKill("restore-child.ts", [JSON.stringify(options)], at);
     assert.notEqual(code, 1, "the restore refused");
     return output;
   }

@@ -1,13 +1,10 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { join } from "node:path";
 import { describe, it } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import Database from "better-sqlite3";
 import { verifyAuditChain } from "../../server/audit-chain.ts";
 import { openSqliteStore } from "../../server/store/sqlite/store.ts";
 import { scratch } from "../unit/server/store/fixture.ts";
+import { runAndKill } from "./killed-child.ts";
 
 /** Enough to hit commits, checkpoints and starts; NEWLEAF_KILL_ROUNDS asks for more. */
 const rounds = Number(process.env["NEWLEAF_KILL_ROUNDS"] ?? 12);
@@ -18,7 +15,7 @@ describe("kill -9 of a process that issues", () => {
     const issued = new Set<string>();
     const used = new Set<string>();
     for (let round = 0; round < rounds; round++) {
-      const output = await runAndKill(home.path, round % 4 === 0 ? 0 : Math.random() * 250);
+      const output = await issueAndKill(home.path, round % 4 === 0 ? 0 : Math.random() * 250);
       // What the kill cut off in the middle of a line was never said.
       for (const line of output.split("\n").slice(0, -1)) {
         const [verb, serial = ""] = line.split(" ");
@@ -36,23 +33,10 @@ describe("kill -9 of a process that issues", () => {
 });
 
 /** Lets the issuer run for some milliseconds after it is ready, or kills it while it is getting there. */
-async function runAndKill(path: string, milliseconds: number): Promise<string> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, "store-issuer.ts"), path], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const ended = once(child, "close");
-  let output = "";
-  const ready = new Promise<void>((resolve) => {
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      output += text;
-      if (output.includes("ready")) resolve();
-    });
-  });
-  if (milliseconds === 0) await sleep(100 + Math.random() * 300);
-  else await Promise.race([ready.then(() => sleep(milliseconds)), ended]);
-  assert.equal(child.exitCode, null, "the issuer ended by itself");
-  child.kill("SIGKILL");
-  await ended;
+async function issueAndKill(path: string, milliseconds: number): Promise<string> {
+  const at = milliseconds === 0 ? { afterStart: 100 + Math.random() * 300 } : { afterReady: milliseconds };
+  const { output, hadEnded } = await runAndKill("store-issuer.ts", [path], at);
+  assert.equal(hadEnded, false, "the issuer ended by itself");
   return output;
 }
 
