@@ -215,7 +215,9 @@ export function unvouched({ database }: Facts): readonly Finding[] | null {
   if (open === 0) return [ok("every leaf that was seen is known")];
   return [
     warning(
-      `${open} leaves with our signature are unknown to the store and refused`,
+      open === 1
+        ? "1 leaf with our signature is unknown to the store and refused"
+        : `${open} leaves with our signature are unknown to the store and refused`,
       "after a restore without its journal they are the leaves issued since; at any other time somebody else signs with the issuer's key",
       "newleaf cert unvouched list --state open",
     ),

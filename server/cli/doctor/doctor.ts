@@ -65,9 +65,9 @@ function whyLeftOut({ needs }: Check, { service, configuration, database }: Fact
 const marks: Readonly<Record<Grade, string>> = { ok: "ok  ", warning: "warn", failure: "FAIL" };
 
 function diagnosisText({ findings, leftOut, failures, warnings }: Diagnosis): string {
-  const width = Math.max(...findings.map(({ check }) => check.length));
+  const width = Math.max(...[...findings, ...leftOut].map(({ check }) => check.length));
   const lines = findings.flatMap(({ grade, check, says, why, fix }) => [
-    `${marks[grade]}  ${check.padEnd(width)}  ${says.replaceAll("\n", " ")}`,
+    `${marks[grade]}  ${check.padEnd(width)}  ${says.replaceAll(/\s*\n\s*/g, " ")}`,
     ...(why === null ? [] : [`${" ".repeat(width + 8)}why: ${why}`]),
     ...(fix === null ? [] : [`${" ".repeat(width + 8)}do:  ${fix}`]),
   ]);
