@@ -87,6 +87,8 @@ function withoutNothing({ owner, notes, ...others }: z.output<typeof entry>): In
 
 function describe(issue: z.core.$ZodIssue, value: unknown, line: (path: readonly PropertyKey[]) => string): string[] {
   const where = place(issue.path, value);
+  if (issue.code === "invalid_value" && issue.path.reduce<unknown>(inner, value) === undefined)
+    return [`${line(issue.path)}${where} is missing; it is one of ${issue.values.map(String).join(", ")}`];
   if (issue.code !== "unrecognized_keys") return [`${line(issue.path)}${where}: ${issue.message}`];
   const section = issue.path.filter((part) => typeof part !== "number").join(".");
   return issue.keys.map((key) => {
@@ -94,6 +96,10 @@ function describe(issue: z.core.$ZodIssue, value: unknown, line: (path: readonly
     const at = line([...issue.path, key]);
     return `${at}${where === "" ? "" : `${where}: `}"${key}" is not a known key${meant === null ? "" : `; did you mean "${meant}"?`}`;
   });
+}
+
+function inner(value: unknown, key: PropertyKey): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined;
 }
 
 /** `line 12: `, of the value at a path, or of what holds it when there is none. */

@@ -25,7 +25,8 @@ function summary(changes: readonly InventoryChangeAnswer[]): string {
 
 function changeLines(change: InventoryChangeAnswer): string[] {
   const revokes = change.liveLeaves === 1 ? "1 usable certificate" : `${change.liveLeaves} usable certificates`;
-  const head = `${signs[change.kind]} ${change.id}${change.kind === "remove" ? `  (revokes ${revokes})` : ""}`;
+  const isHarm = change.kind === "remove" && change.liveLeaves > 0;
+  const head = `${signs[change.kind]} ${change.id}${isHarm ? `  (revokes ${revokes})` : ""}`;
   return [head, ...change.differences.flatMap(fieldLines)];
 }
 

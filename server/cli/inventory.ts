@@ -68,13 +68,14 @@ function addApply(group: Command, terminal: Terminal): void {
         ) {
           return;
         }
-        const applied = plan.changes.every((change) => change.kind === "unchanged")
+        const isNothing = plan.changes.every((change) => change.kind === "unchanged");
+        const applied = isNothing
           ? plan
           : await client.post<InventoryPlanAnswer>("/v1/inventory/apply", {
               ...desired,
               ...(live > 0 ? { revokeLive: true } : {}),
             });
-        terminal.out(json ? asJson(applied) : "Applied.\n");
+        terminal.out(json ? asJson(applied) : isNothing ? "Nothing to change.\n" : "Applied.\n");
       }),
     );
 }

@@ -42,6 +42,10 @@ suite("inventory.yml", () => {
       "identities:\n  - {id: a, profile: king}\n  - {id: b, profile: agent, names: {dns: x}, labels: {n: 5}}\n",
     );
     assert.match(message, /identities\[0\] \(a\) profile/);
+    assert.match(
+      faults("identities:\n  - {id: a}\n"),
+      /identities\[0\] \(a\) profile is missing; it is one of agent, gateway/,
+    );
     assert.match(message, /identities\[1\] \(b\) names\.dns/);
     assert.match(message, /identities\[1\] \(b\) labels\.n/);
     assert.match(message, /line 2: identities\[0\]/);
