@@ -23,6 +23,13 @@ export function readReload(parent: Section, problems: string[]): ReloadStrategy 
     return fallback;
   }
   if (value === "watch") return fallback;
+  if (typeof value === "string") {
+    parent.problem(
+      "reload",
+      `is "${value.slice(0, 40)}"; it is one of ${strategies.map((name) => `{ ${name}: … }`).join(", ")} or watch`,
+    );
+    return fallback;
+  }
   const section = openSection(value, `${parent.path}.reload`, [...strategies, "pidFile", "process"], problems);
   if (section === null) return fallback;
   const chosen = strategies.filter((name) => section.has(name));

@@ -110,6 +110,7 @@ for (const [name, text, expected] of [
     small("{ name: ../a, directory: /a, reload: watch, probe: none }"),
     /name must be letters/,
   ],
+  ["a reload that is a word", small("{ name: a, directory: /a, probe: none, reload: none }"), /"none".* or watch/],
   ["no reload", small("{ name: a, directory: /a, probe: none }"), /reload is missing and has no default/],
   [
     "two reloads",
