@@ -101,6 +101,23 @@ export function durationText(value: string): string {
   }
 }
 
+/** A moment of the past, as ISO 8601 or as a duration ago; checked here so that a slip is wrong usage. */
+export function pastText(value: string): string {
+  if (/^\d{4}-/.test(value) && !Number.isNaN(Date.parse(value))) return value;
+  try {
+    parseDuration(value);
+    return value;
+  } catch {
+    throw new InvalidArgumentError("write a time (2026-11-20T17:00:00Z) or how long ago (15m, 12h, 30d)");
+  }
+}
+
+/** What is searched for. The empty text is in everything: then it was left out by mistake. */
+export function searchText(value: string): string {
+  if (value === "") throw new InvalidArgumentError("It is empty");
+  return value;
+}
+
 /** For options with a closed set of values, so that a slip is wrong usage. */
 export function oneOf(...choices: readonly string[]): (value: string) => string {
   const parse = (value: string): string => {

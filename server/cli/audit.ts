@@ -5,7 +5,15 @@ import { AppError, type ProblemCode } from "@newleaf/shared/problems";
 import type { Command } from "commander";
 import type { AuditRow } from "../store/audit.ts";
 import { type AdminClient, adminClient, type Query } from "./admin-client.ts";
-import { type AdminOptions, commandGroup, listingCommand, printCsv, wholeNumber, withClient } from "./admin-command.ts";
+import {
+  type AdminOptions,
+  commandGroup,
+  listingCommand,
+  pastText,
+  printCsv,
+  wholeNumber,
+  withClient,
+} from "./admin-command.ts";
 import { addAuditExport, jsonLine } from "./audit-copy.ts";
 import { addAuditVerify } from "./audit-verify.ts";
 import { asJson, asTable, printable } from "./output.ts";
@@ -63,8 +71,8 @@ function addList(group: Command, terminal: Terminal): void {
     .option("--target <target>", "what it was done to: an identity, serial, lineage, token")
     .option("--identity <id>", "whom it concerned, whatever it was done to")
     .option("--request <id>", "the X-Request-Id of the answer")
-    .option("--since <time>", "at this time or later")
-    .option("--until <time>", "before this time")
+    .option("--since <time>", "at this time or later", pastText)
+    .option("--until <time>", "before this time", pastText)
     .option("--after <seq>", "rows after this one, oldest first", wholeNumber)
     .option(
       "--limit <count>",
@@ -86,8 +94,9 @@ function addList(group: Command, terminal: Terminal): void {
 const headings = ["SEQ", "AT", "ACTOR", "ACTION", "TARGET", "DETAIL"];
 
 function cellsOf(item: AuditLine): readonly string[] {
-  const detail = item.detail === undefined ? "" : JSON.stringify(item.detail).slice(0, 100);
-  return [String(item.seq), item.at, item.actor, item.action, item.target ?? "-", detail];
+  const detail = item.detail === undefined ? "" : JSON.stringify(item.detail);
+  const shown = detail.length > 100 ? `${detail.slice(0, 99)}…` : detail;
+  return [String(item.seq), item.at, item.actor, item.action, item.target ?? "-", shown];
 }
 
 function filterOf({ actor, action, target, identity, request, since, until }: ListOptions): Query {

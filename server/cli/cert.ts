@@ -6,6 +6,7 @@ import {
   durationText,
   listingCommand,
   oneOf,
+  searchText,
   printCsv,
   readingCommand,
   withClient,
@@ -60,6 +61,7 @@ function addList(group: Command, terminal: Terminal): void {
     .option(
       "--search <text>",
       "part of the identity's id, names, labels or owner; or the beginning of a serial, or of the fingerprint of key or certificate",
+      searchText,
     )
     .option("--sort <order>", `${certificateSorts.join(", ")} (default: -issuedAt)`, oneOf(...certificateSorts))
     .action(

@@ -11,6 +11,7 @@ import {
   harmfulCommand,
   listingCommand,
   oneOf,
+  searchText,
   printCsv,
   readingCommand,
   withClient,
@@ -167,6 +168,7 @@ function addList(group: Command, terminal: Terminal): void {
     .option(
       "--search <text>",
       "part of id, name, label or owner; or the beginning of a serial, or of the fingerprint of a key or certificate",
+      searchText,
     )
     .option("--sort <order>", `${identitySorts.join(", ")} (default: id)`, oneOf(...identitySorts))
     .action(

@@ -15,7 +15,7 @@ import { paths } from "@newleaf/shared/api";
 import { createCsr } from "@newleaf/shared/csr";
 import { makeDirectory, syncDirectory } from "@newleaf/shared/durable-file";
 import { fingerprint, keyFingerprint } from "@newleaf/shared/fingerprint";
-import { type HttpResponse, requestJson } from "@newleaf/shared/http-client";
+import { NetworkError, type HttpResponse, requestJson } from "@newleaf/shared/http-client";
 import { generateKey } from "@newleaf/shared/key-algorithm";
 import { isIdentityId } from "@newleaf/shared/names";
 import { pemDecode, pemEncode } from "@newleaf/shared/pem";
@@ -68,13 +68,14 @@ export async function login(terminal: Terminal, options: LoginOptions): Promise<
   const urls = readUrls(options.server, options);
   const logins = loginsDirectory(terminal.env);
   const stage = join(logins, `.login-${hash("sha256", `${secretHash} ${urls.enrollment}`).slice(0, 16)}`);
-  await makeDirectory(stage, 0o700);
+  await makeDirectory(logins, 0o700);
   await using held = new AsyncDisposableStack();
   held.use(await lockDirectory(logins, "login"));
   const roots =
     options.roots === undefined
       ? await meetRoot(urls.enrollment, rootFingerprint)
       : readFileSync(options.roots, "utf8");
+  await makeDirectory(stage, 0o700);
   if (!existsSync(join(stage, "current"))) {
     const key = await readOrMakeKey(stage);
     terminal.err(`key ${keyFingerprint(key)}\n`);
@@ -267,6 +268,10 @@ async function meetRoot(enrollment: string, rootFingerprint: string): Promise<st
     tls: { rejectUnauthorized: false },
     timeoutMs,
     maxBytes,
+  }).catch((error: unknown) => {
+    if (!(error instanceof NetworkError)) throw error;
+    const hint = `Is the service's enrollment listener there, and open to this machine (listen.enrollment in newleaf.yml)? --enrollment URL says where it is`;
+    throw new NetworkError(error.fault, `${error.message}. ${hint}`, { cause: error });
   });
   const offered = typeof body === "string" ? pemDecode(body, "CERTIFICATE") : [];
   const root = offered.find((der) => fingerprint(der) === rootFingerprint);

@@ -74,7 +74,7 @@ function serviceOf(login: LoginProfile): Service {
 }
 
 function localStandpoint(connection: Connection, dataDir: string, env: Environment): Standpoint {
-  requireFounded(dataDir, env);
+  requireFounded(dataDir, connection.as, env);
   return {
     operator: operatorDirectory(connection.as, dataDir, env),
     service: () => localService(dataDir),
@@ -151,13 +151,14 @@ function localService(dataDir: string): Service {
   };
 }
 
-function requireFounded(dataDir: string, env: Environment): void {
+function requireFounded(dataDir: string, as: string | undefined, env: Environment): void {
   if (isFounded(dataDir)) return;
   const logins = listLogins(env);
-  const known = logins.length === 0 ? "" : `, or as one of the logins ${logins.join(", ")} with --as`;
+  const named = as === undefined ? "" : `, and no login ${as}`;
+  const known = logins.length === 0 ? "" : `, or speak as one of the logins ${logins.join(", ")} with --as`;
   throw new AppError(
     "not-found",
-    `There is no Newleaf data directory at ${dataDir}. Say where it is with --data, or log in to a service elsewhere with newleaf login${known}`,
+    `There is no Newleaf data directory at ${dataDir}${named}. Say where it is with --data, or log in to a service elsewhere with newleaf login${known}`,
   );
 }
 
@@ -202,6 +203,7 @@ function operatorDirectory(as: string | undefined, dataDir: string, env: Environ
     );
   }
   const [only, ...others] = listOperatorDirectories(operators);
+  if (only === undefined && !isFounded(dataDir)) throw nobodyHere(env);
   if (only === undefined)
     throw new AppError(
       "not-found",
@@ -210,6 +212,13 @@ function operatorDirectory(as: string | undefined, dataDir: string, env: Environ
   if (others.length > 0)
     throw new UsageError(`There are several operators (${[only, ...others].join(", ")}); say who you are with --as ID`);
   return join(operators, only);
+}
+
+/** With --server, where there is neither a login at that service nor a data directory. */
+function nobodyHere(env: Environment): AppError {
+  const logins = listLogins(env);
+  const known = logins.length === 0 ? "" : `, or speak as one of the logins ${logins.join(", ")} with --as`;
+  return new AppError("not-found", `There is no login at this service: get one with newleaf login${known}`);
 }
 
 /** What a rescue left that did not end has no certificate yet. */

@@ -183,6 +183,12 @@ describe("newleaf login", () => {
     assert.equal(wrong.code, 1);
     assert.match(wrong.err, /does not have the root sha256:.*Nothing was sent \(certificate-not-trusted\)/);
 
+    const before = readdirSync(logins);
+    const nobodyThere = ["login", "--server", admin, "--enrollment", "https://localhost:9", "--agents", agents];
+    const alone = await elsewhere([...nobodyThere, "--token-file", file]);
+    assert.deepEqual([alone.code, /--enrollment URL says where it is/.test(alone.err)], [1, true], alone.err);
+    assert.deepEqual(readdirSync(logins), before, "nothing is left over");
+
     const host = join(service.dir, "host.token");
     writeFileSync(host, await service.token("host-1"), { mode: 0o600 });
     const agent = await elsewhere(["login", ...urls(), "--token-file", host]);
