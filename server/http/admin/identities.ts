@@ -75,7 +75,7 @@ const changeOperations = [
     summary: "Changes what is given; a list given replaces the list",
     body: identityPatchSchema,
     answers: { 200: identityWithWarnings },
-    problems: ["not-found", "conflict", "key-in-use", "key-blocked"],
+    problems: ["not-found", "identity-unknown", "conflict", "key-in-use", "key-blocked"],
     async handle(authority, { caller, param, body }) {
       const id = param("id");
       const warnings = await changeIdentity(authority, caller, id, body);
