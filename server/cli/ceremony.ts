@@ -175,7 +175,11 @@ async function readBlock(file: string, label: "CERTIFICATE" | "X509 CRL"): Promi
   if (more.length > 0) throw new UsageError(`${file} has several ${label} blocks; give each in a file of its own`);
   if (first !== undefined) return first;
   if (text.includes("-----BEGIN")) throw new UsageError(`${file} has no ${label} block`);
-  return decodeBase64(text, label);
+  try {
+    return decodeBase64(text, label);
+  } catch (error) {
+    throw new UsageError(`${file} holds no ${label} block in PEM, and is no DER`, { cause: error });
+  }
 }
 
 async function read(file: string): Promise<Buffer> {

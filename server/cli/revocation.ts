@@ -116,7 +116,9 @@ async function sayAndWait(
     terminal.out(asJson(result === null ? answer : { ...(answer as object), confirmed, confirmations }));
   }
   if (result?.problem != null) throw new Unconfirmed(result.problem);
-  if (result !== null && !json) terminal.out("Every connected agent has confirmed.\n");
+  if (result === null || json) return;
+  const isAnybody = result.confirmations.some(({ connected }) => connected > 0);
+  terminal.out(isAnybody ? "Every connected agent has confirmed.\n" : "No agent is connected: nobody confirmed.\n");
 }
 
 function revocationText(answer: RevocationAnswer): string {

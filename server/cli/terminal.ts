@@ -1,4 +1,5 @@
 /** What a command may do to the outside beside its work: write, ask. Tests hand in their own. */
+import { AppError } from "@newleaf/shared/problems";
 import { createInterface } from "node:readline/promises";
 import { type Clock, systemClock } from "@newleaf/shared/clock";
 import { visible } from "@newleaf/shared/visible";
@@ -53,6 +54,10 @@ async function askLine(question: string): Promise<string> {
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   try {
     return await lines.question(visible(question));
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== "AbortError") throw error;
+    // Ctrl-C or Ctrl-D at a question: the answer is no, and whoever looks at the exit code knows that nothing was done.
+    throw new AppError("conflict", "Interrupted at the question; nothing was changed");
   } finally {
     lines.close();
   }
