@@ -192,6 +192,10 @@ describe("revocation of an issuer", () => {
       return err;
     };
     assert.match(await refused(previous), /not newer than 2.*\(conflict\)/);
+    const letter = join(service.dir, "letter.txt");
+    writeFileSync(letter, "Dear Kim");
+    const noList = await command("ca", "import", letter, "--yes", ...asOperator);
+    assert.deepEqual([noList.code, /letter\.txt holds no X509 CRL block/.test(noList.err)], [2, true], noList.err);
     assert.match(await refused(join(service.dir, "first.crl")), /is not of issuer.*\(conflict\)/);
     const { buildCrl } = await import("../../server/ca/crl.ts");
     const { openIssuer } = await import("../../server/ca/issuer.ts");

@@ -127,6 +127,9 @@ suite("cert and lineage", () => {
     assert.match(await must(["cert", "revoke", "--identity", "revoked", "--dry-run"]), /would be revoked/);
     assert.equal(await state(), "pending");
     assert.equal((await command(["cert", "revoke", "--serial", leaf.serial])).code, 2);
+    const alone = await command(["cert", "hold", leaf.serial, "--wait", "5s", "--yes"]);
+    assert.deepEqual([alone.code, /No agent is connected: nobody confirmed/.test(alone.out)], [0, true], alone.out);
+    await must(["cert", "release", leaf.serial]);
     const no = await command(["cert", "revoke", "--serial", leaf.serial], { answers: ["no"] });
     assert.ok(no.code === 0 && no.err.includes(leaf.serial) && no.err.includes("would be revoked"));
     assert.equal(await state(), "pending");
