@@ -10,18 +10,18 @@ import { writeFileDurably } from "@newleaf/shared/durable-file";
 import { AppError } from "@newleaf/shared/problems";
 import { pino, type Logger } from "pino";
 import { createAllowance } from "./authority/allowance.ts";
-import { type CheckpointTarget, createCheckpoints } from "./authority/audit-checkpoint.ts";
-import { createAuditWatch } from "./authority/audit-watch.ts";
+import { type CheckpointTarget, createCheckpoints } from "./authority/audit/checkpoint.ts";
+import { createAuditWatch } from "./authority/audit/watch.ts";
 import { systemCaller, type Authority } from "./authority/authority.ts";
-import { createConnections } from "./authority/connections.ts";
+import { createConnections } from "./authority/revocation/connections.ts";
 import { createAnswerCleanup } from "./authority/idempotency.ts";
 import { createFeed } from "./authority/feed.ts";
-import { openHerd } from "./authority/herd.ts";
-import { createPresence } from "./authority/presence.ts";
+import { openHerd } from "./authority/herd/herd.ts";
+import { createPresence } from "./authority/revocation/presence.ts";
 import type { IssuerRegistry } from "./authority/issuers.ts";
-import { publishDueCrls } from "./authority/publish-crl.ts";
-import { createRetention } from "./authority/retention.ts";
-import { finishRevokedIssuers } from "./authority/revoke-issuer.ts";
+import { publishDueCrls } from "./authority/revocation/publish-crl.ts";
+import { createRetention } from "./authority/audit/retention.ts";
+import { finishRevokedIssuers } from "./authority/revocation/revoke-issuer.ts";
 import {
   canIssue,
   isServiceCertificateDue,

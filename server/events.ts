@@ -3,7 +3,7 @@ import type { AgentReport } from "@newleaf/shared/api";
 import type { ProblemCode } from "@newleaf/shared/problems";
 import type { Logger } from "pino";
 import { type Checkpoint, checkpointLine } from "./audit-checkpoint.ts";
-import type { TurnedAwayReason } from "./authority/admission.ts";
+import type { TurnedAwayReason } from "./authority/herd/admission.ts";
 import type { Metrics } from "./metrics.ts";
 import type { BackupSummary } from "./authority/backups.ts";
 import type { NewCertificate, PresentedLeaf } from "./store/certificates.ts";

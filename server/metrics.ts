@@ -1,6 +1,6 @@
 /** Every metric of the service: one object. Names are part of the product; gauges that mirror the store are filled at each scrape. */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { TurnedAwayReason } from "./authority/admission.ts";
+import type { TurnedAwayReason } from "./authority/herd/admission.ts";
 
 const requestBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60];
 const commitBuckets = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1];

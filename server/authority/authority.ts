@@ -8,11 +8,11 @@ import type { Role } from "../store/identities.ts";
 import { StaleBasis, type Store } from "../store/store.ts";
 import type { Allowance } from "./allowance.ts";
 import type { Backups } from "./backups.ts";
-import type { Connections } from "./connections.ts";
+import type { Connections } from "./revocation/connections.ts";
 import type { Feed } from "./feed.ts";
-import type { Herd } from "./herd.ts";
+import type { Herd } from "./herd/herd.ts";
 import type { IssuerRegistry } from "./issuers.ts";
-import type { Presence } from "./presence.ts";
+import type { Presence } from "./revocation/presence.ts";
 import type { Sightings } from "./sightings.ts";
 
 export interface Authority {

@@ -8,8 +8,8 @@ import { wasSuperseded } from "../ca/lineage.ts";
 import type { PresentedLeaf } from "../store/certificates.ts";
 import { auditEntry, type Authority, type Caller } from "./authority.ts";
 import { acceptedIssuers } from "./issuers.ts";
-import { lockForConflict } from "./lineage.ts";
-import { answerOfGate } from "./pauses.ts";
+import { lockForConflict } from "./lineage/lineage.ts";
+import { answerOfGate } from "./herd/pauses.ts";
 import { networkOf } from "@newleaf/shared/network";
 import { noteUnvouched } from "./unvouched.ts";
 

@@ -16,10 +16,10 @@ import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authori
 import { refuseUnfit } from "./gate.ts";
 import { issue, type IssueRequest } from "./issue.ts";
 import { activeIssuer } from "./issuers.ts";
-import { withNextCrls } from "./publish-crl.ts";
-import { lockForConflict } from "./lineage.ts";
+import { withNextCrls } from "./revocation/publish-crl.ts";
+import { lockForConflict } from "./lineage/lineage.ts";
 import { sameNames } from "./renewal-window.ts";
-import { approvalsNeeded } from "./two-persons.ts";
+import { approvalsNeeded } from "./enrollment/two-persons.ts";
 
 export interface Renewed {
   readonly certificate: CertificateRow;

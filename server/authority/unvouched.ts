@@ -15,7 +15,7 @@ import type { UnvouchedRow } from "../store/restores.ts";
 import type { RevocationReason } from "../store/revocations.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
 import { requireTouch } from "./permissions.ts";
-import { commitWithNextCrls, inPublicationTurn } from "./publish-crl.ts";
+import { commitWithNextCrls, inPublicationTurn } from "./revocation/publish-crl.ts";
 
 /** Kept at once. Each bears our signature, so there are no more than were issued; the rest comes when these are decided. */
 const maxOpen = 10_000;

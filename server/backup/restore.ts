@@ -17,7 +17,7 @@ import { auditEntry, systemCaller } from "../authority/authority.ts";
 import type { Voided } from "../store/restores.ts";
 import { readCopyFacts } from "../store/sqlite/copy-facts.ts";
 import { migrateFile, openSqliteStore } from "../store/sqlite/store.ts";
-import { replayJournal, type ReplayResult } from "../store/sqlite/replay.ts";
+import { replayJournal, type ReplayResult } from "../store/sqlite/journal/replay.ts";
 import type { Store } from "../store/store.ts";
 import { type Evidence, learn, readEvidence } from "./evidence.ts";
 import { type Check, examine, type Found } from "./examine.ts";

@@ -2,9 +2,9 @@
 import { type HttpResponse, NetworkError, requestJson } from "@newleaf/shared/http-client";
 import { AppError } from "@newleaf/shared/problems";
 import { version } from "../version.ts";
-import { type OperatorFiles, readOperatorFiles } from "./operator-files.ts";
-import { isRenewalDue, renewOperator } from "./operator-renewal.ts";
-import { type Connection, resolveStandpoint, type Service } from "./session.ts";
+import { type OperatorFiles, readOperatorFiles } from "./operator/files.ts";
+import { isRenewalDue, renewOperator } from "./operator/renewal.ts";
+import { type Connection, resolveStandpoint, type Service } from "./operator/session.ts";
 import type { Terminal } from "./terminal.ts";
 
 export type Query = Readonly<Record<string, string | number | undefined>>;

@@ -3,7 +3,7 @@ import { parseDuration } from "@newleaf/shared/duration";
 import { AppError } from "@newleaf/shared/problems";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type AdminClient, adminClient, type Query } from "./admin-client.ts";
-import type { Connection } from "./session.ts";
+import type { Connection } from "./operator/session.ts";
 import { confirm, type Terminal } from "./terminal.ts";
 
 export interface AdminOptions extends Connection {

@@ -14,7 +14,7 @@ import { isHost, isPublicUrl } from "../config-tree.ts";
 import { configTemplate } from "../config-template.ts";
 import { encryptPrivateKey, writePrivateKey } from "../keys/private-key.ts";
 import { openSqliteStore } from "../store/sqlite/store.ts";
-import { createOperatorFiles } from "./operator-files.ts";
+import { createOperatorFiles } from "./operator/files.ts";
 import { offlineReadme } from "./offline-readme.ts";
 import type { Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";

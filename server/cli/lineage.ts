@@ -12,7 +12,7 @@ import {
 } from "./admin-command.ts";
 import type { LineageAnswer, LineageStoryAnswer } from "./answers.ts";
 import { asJson, asRecord, asTable, moment, printable } from "./output.ts";
-import { revokeAsked } from "./revocation.ts";
+import { revokeAsked } from "./cert/revocation.ts";
 import type { Terminal } from "./terminal.ts";
 
 const itself = (id: string): string => `/v1/lineages/${encodeURIComponent(id)}`;

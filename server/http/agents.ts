@@ -5,7 +5,7 @@ import type { Authority } from "../authority/authority.ts";
 import { certificateAnswer, isoTime } from "../authority/issue.ts";
 import { renewalWindowOf, type Window } from "../authority/renewal-window.ts";
 import { recordReport } from "../authority/report.ts";
-import { renewInTurn } from "../authority/renew-in-turn.ts";
+import { renewInTurn } from "../authority/herd/renew-in-turn.ts";
 import type { CertificateRow } from "../store/certificates.ts";
 import { sendJson } from "./answers.ts";
 import { jsonBody, parseBody } from "./body.ts";

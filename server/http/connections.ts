@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Server } from "node:https";
 import type { TLSSocket } from "node:tls";
-import type { Connections } from "../authority/connections.ts";
+import type { Connections } from "../authority/revocation/connections.ts";
 import { peerOfSocket } from "./peer.ts";
 
 /** What is being answered when a leaf falls gets its answer (a held poll: why it is refused), within this time. */

@@ -1,5 +1,5 @@
 import type { Server } from "node:net";
-import type { Crowd } from "../authority/crowd.ts";
+import type { Crowd } from "../authority/herd/crowd.ts";
 
 /** Tells the crowd of each round of the event loop, from one that accepts a connection to the first that does not. */
 export function watchCrowd(server: Server, crowd: Crowd): void {

@@ -2,8 +2,8 @@
 import express, { type Express, type Request, type Response } from "express";
 import { paths } from "@newleaf/shared/api";
 import type { Authority } from "../authority/authority.ts";
-import { pollEnrollment, type EnrollmentOutcome } from "../authority/enroll.ts";
-import { enrollInTurn } from "../authority/enroll-in-turn.ts";
+import { pollEnrollment, type EnrollmentOutcome } from "../authority/enrollment/enroll.ts";
+import { enrollInTurn } from "../authority/herd/enroll-in-turn.ts";
 import { renewalWindowOf } from "../authority/renewal-window.ts";
 import { sendCertificate } from "./agents.ts";
 import { sendJson } from "./answers.ts";

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Authority } from "../authority/authority.ts";
-import { whyNotReady } from "../authority/readiness.ts";
+import { whyNotReady } from "../authority/status/readiness.ts";
 import type { Metrics } from "../metrics.ts";
 
 const day = 86_400_000;

@@ -1,6 +1,6 @@
 /** Limits of requests at the HTTP edge: one leaf's, one network's; and what the line needs to know of a client that has gone. */
 import type { RequestHandler, Response } from "express";
-import { refuseNoisyNetwork, takeEnrollment, takeRequest } from "../authority/herd.ts";
+import { refuseNoisyNetwork, takeEnrollment, takeRequest } from "../authority/herd/herd.ts";
 import type { Authority } from "../authority/authority.ts";
 import { contextOf, leafOf } from "./context.ts";
 import { peerOf } from "./peer.ts";

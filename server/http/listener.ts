@@ -3,8 +3,8 @@ import { createServer as createHttpServer, type RequestListener, type Server as 
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { AppError } from "@newleaf/shared/problems";
-import type { Connections } from "../authority/connections.ts";
-import type { Crowd } from "../authority/crowd.ts";
+import type { Connections } from "../authority/revocation/connections.ts";
+import type { Crowd } from "../authority/herd/crowd.ts";
 import type { Address } from "../config-tree.ts";
 import type { Events, HandshakeFailure } from "../events.ts";
 import { keepConnections } from "./connections.ts";

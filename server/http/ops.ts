@@ -1,7 +1,7 @@
 /** The ops listener: metrics and health, for the machine's own network. */
 import express, { type Express } from "express";
 import type { Authority } from "../authority/authority.ts";
-import { whyNotReady } from "../authority/readiness.ts";
+import { whyNotReady } from "../authority/status/readiness.ts";
 import type { Metrics } from "../metrics.ts";
 import { sendJson } from "./answers.ts";
 import { beginRequest } from "./context.ts";

@@ -4,8 +4,8 @@ import { mediaTypes } from "@newleaf/shared/api";
 import { isFingerprint } from "@newleaf/shared/fingerprint";
 import { AppError, problemDocument, problems } from "@newleaf/shared/problems";
 import { auditEntry, type Authority } from "../authority/authority.ts";
-import { TurnedAway } from "../authority/admission.ts";
-import { countRefusal } from "../authority/herd.ts";
+import { TurnedAway } from "../authority/herd/admission.ts";
+import { countRefusal } from "../authority/herd/herd.ts";
 import { networkOf } from "@newleaf/shared/network";
 import { contextOf, routeOf } from "./context.ts";
 

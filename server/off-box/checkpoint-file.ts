@@ -2,7 +2,7 @@
 import { constants, type FileHandle, open } from "node:fs/promises";
 import { dirname } from "node:path";
 import { syncDirectory } from "@newleaf/shared/durable-file";
-import type { CheckpointTarget } from "../authority/audit-checkpoint.ts";
+import type { CheckpointTarget } from "../authority/audit/checkpoint.ts";
 
 const lineFeed = 0x0a;
 /** Read from the end: some two hundred checkpoints. */

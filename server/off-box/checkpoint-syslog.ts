@@ -2,7 +2,7 @@
 import { createSocket } from "node:dgram";
 import { connect } from "node:net";
 import { hostname } from "node:os";
-import type { CheckpointTarget } from "../authority/audit-checkpoint.ts";
+import type { CheckpointTarget } from "../authority/audit/checkpoint.ts";
 
 /** Facility 13 (log audit), severity 5 (notice): RFC 5424 §6.2.1. */
 const priority = 13 * 8 + 5;

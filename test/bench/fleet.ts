@@ -9,7 +9,7 @@ import { pemEncode } from "@newleaf/shared/pem";
 import { pino } from "pino";
 import { startServer } from "../../server/app.ts";
 import { auditEntry, systemCaller, type Authority } from "../../server/authority/authority.ts";
-import { beginLineage } from "../../server/authority/enroll.ts";
+import { beginLineage } from "../../server/authority/enrollment/enroll.ts";
 import { chainOf } from "../../server/authority/issuers.ts";
 import { issueServiceCertificate } from "../../server/authority/service-certificate.ts";
 import { readCsr } from "../../server/ca/csr.ts";

@@ -10,7 +10,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { renewalLimits } from "../../server/authority/admission.ts";
+import { renewalLimits } from "../../server/authority/herd/admission.ts";
 import { type HerdClient, runHerd } from "../support/herd-model.ts";
 import { serve } from "../support/service-process.ts";
 import { checkStore } from "./check-store.ts";

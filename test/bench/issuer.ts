@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import Database from "better-sqlite3";
 import { systemCaller, type Caller } from "../../server/authority/authority.ts";
-import { revokeIssuer } from "../../server/authority/revoke-issuer.ts";
+import { revokeIssuer } from "../../server/authority/revocation/revoke-issuer.ts";
 import { addSecondIssuer } from "../support/second-issuer.ts";
 import { startService } from "../support/service.ts";
 

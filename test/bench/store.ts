@@ -6,7 +6,7 @@ import { copyFileSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { verifyAuditChain } from "../../server/audit-chain.ts";
 import type { NewCertificate } from "../../server/store/certificates.ts";
-import { replayJournal } from "../../server/store/sqlite/replay.ts";
+import { replayJournal } from "../../server/store/sqlite/journal/replay.ts";
 import { openSqliteStore } from "../../server/store/sqlite/store.ts";
 import type { Store } from "../../server/store/store.ts";
 import * as f from "../unit/server/store/fixture.ts";

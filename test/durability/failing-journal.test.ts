@@ -6,7 +6,7 @@ import { copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, it } from "node:test";
-import { replayJournal } from "../../server/store/sqlite/replay.ts";
+import { replayJournal } from "../../server/store/sqlite/journal/replay.ts";
 import { openSqliteStore } from "../../server/store/sqlite/store.ts";
 import { assertSameTables } from "../support/database-tables.ts";
 import { needs } from "../support/programs.ts";

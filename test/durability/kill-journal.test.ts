@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { IssuanceRecord, PromotionRecord } from "../../server/store/certificates.ts";
 import { readJournal, readTail } from "../../server/store/journal/segments.ts";
-import { journalPositionOf, replayJournal } from "../../server/store/sqlite/replay.ts";
+import { journalPositionOf, replayJournal } from "../../server/store/sqlite/journal/replay.ts";
 import { openSqliteStore } from "../../server/store/sqlite/store.ts";
 import { assertSameTables } from "../support/database-tables.ts";
 import { scratch } from "../unit/server/store/fixture.ts";

@@ -14,7 +14,7 @@ import { createCsr } from "@newleaf/shared/csr";
 import { requestJson } from "@newleaf/shared/http-client";
 import { pemDecode, pemEncode } from "@newleaf/shared/pem";
 import { verifyAuditChain } from "../../server/audit-chain.ts";
-import { replayJournal } from "../../server/store/sqlite/replay.ts";
+import { replayJournal } from "../../server/store/sqlite/journal/replay.ts";
 import { openSqliteStore } from "../../server/store/sqlite/store.ts";
 import { assertSameTables } from "../support/database-tables.ts";
 import { initDataDir, operatorId } from "../support/service.ts";

@@ -179,7 +179,7 @@ describe("revocation", () => {
   });
 
   it("is republished hourly without being asked", async () => {
-    const { publishDueCrls } = await import("../../server/authority/publish-crl.ts");
+    const { publishDueCrls } = await import("../../server/authority/revocation/publish-crl.ts");
     const { systemCaller } = await import("../../server/authority/authority.ts");
     const before = readCrl((await issuerCrl()).der).number ?? 0;
     await publishDueCrls(service.server.authority, systemCaller("test"));
@@ -191,7 +191,7 @@ describe("revocation", () => {
   });
 
   it("lists everybody again once a clock that was far ahead was put right", async () => {
-    const { publishDueCrls } = await import("../../server/authority/publish-crl.ts");
+    const { publishDueCrls } = await import("../../server/authority/revocation/publish-crl.ts");
     const { systemCaller } = await import("../../server/authority/authority.ts");
     const host = await settled(service, "clock-ahead");
     await revoke({ serial: host.answer.serial, reason: "keyCompromise" });

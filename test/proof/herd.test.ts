@@ -1,7 +1,7 @@
 /** A hundred thousand hosts that come back at once, on a virtual clock, with the service's own line and the agent's own back-off. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { renewalLimits } from "../../server/authority/admission.ts";
+import { renewalLimits } from "../../server/authority/herd/admission.ts";
 import { type HerdClient, runHerd } from "../support/herd-model.ts";
 
 const hour = 3_600_000;

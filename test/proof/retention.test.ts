@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import Database from "better-sqlite3";
-import { forgetExpired } from "../../server/authority/retention.ts";
+import { forgetExpired } from "../../server/authority/audit/retention.ts";
 import type { Authority } from "../../server/authority/authority.ts";
 import { openSqliteStore } from "../../server/store/sqlite/store.ts";
 import { fillStore } from "../bench/million-store.ts";

@@ -10,7 +10,7 @@ import { AppError } from "@newleaf/shared/problems";
 import * as fc from "fast-check";
 import type { NewCertificate } from "../../server/store/certificates.ts";
 import type { RevocationReason } from "../../server/store/revocations.ts";
-import { replayJournal } from "../../server/store/sqlite/replay.ts";
+import { replayJournal } from "../../server/store/sqlite/journal/replay.ts";
 import { openSqliteStore } from "../../server/store/sqlite/store.ts";
 import { type Store, StaleBasis } from "../../server/store/store.ts";
 import { assertSameTables } from "../support/database-tables.ts";

@@ -1,5 +1,5 @@
 /** Makes a service's line of renewals as full as a herd would: everything in work, and whoever waits more urgent than any real host. */
-import { type Admission, renewalLimits } from "../../server/authority/admission.ts";
+import { type Admission, renewalLimits } from "../../server/authority/herd/admission.ts";
 
 export interface BusyLine extends Disposable {
   /** Lets everything that is in work end; nobody waits any more. */

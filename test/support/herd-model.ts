@@ -3,7 +3,7 @@
  * renewals in turn. What a real run on this machine would take hours for takes seconds, and every wait is seen.
  */
 import { noFailures, retryAt } from "../../agent-client/decide/backoff.ts";
-import { admissionQueue, type AdmissionLimits, type Applicant } from "../../server/authority/admission-queue.ts";
+import { admissionQueue, type AdmissionLimits, type Applicant } from "../../server/authority/herd/admission-queue.ts";
 
 export interface HerdClient extends Applicant {
   /** When it first asks, milliseconds from the beginning. `left` is counted from then. */

@@ -2,7 +2,7 @@
 import type { CertificateAnswer } from "@newleaf/shared/api";
 import { systemCaller } from "../../server/authority/authority.ts";
 import { certificateAnswer } from "../../server/authority/issue.ts";
-import { rescueOperator } from "../../server/authority/operators.ts";
+import { rescueOperator } from "../../server/authority/inventory/operators.ts";
 import type { Role } from "../../server/store/identities.ts";
 import { call, csrFor, type Host, newKey } from "./agent-client.ts";
 import type { TestService } from "./service.ts";

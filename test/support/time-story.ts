@@ -17,7 +17,7 @@ import { enroll } from "../../agent-client/request.ts";
 import type { AgentStatus } from "../../agent-client/status/shape.ts";
 import { readStatus } from "../../agent-client/status/status.ts";
 import { systemCaller } from "../../server/authority/authority.ts";
-import { publishDueCrls } from "../../server/authority/publish-crl.ts";
+import { publishDueCrls } from "../../server/authority/revocation/publish-crl.ts";
 import { nginxFiles, testHost } from "./agent.ts";
 import { idle, serverName, settleAgent } from "./agent-story.ts";
 import { startFileProxy } from "./file-proxy.ts";

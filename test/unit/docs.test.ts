@@ -4,7 +4,7 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { problems } from "@newleaf/shared/problems";
-import { attentionKinds } from "../../server/authority/attention.ts";
+import { attentionKinds } from "../../server/authority/status/attention.ts";
 import type { Authority } from "../../server/authority/authority.ts";
 import { acts } from "../../server/authority/permissions.ts";
 import { adminApp } from "../../server/http/admin/router.ts";

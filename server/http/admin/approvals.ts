@@ -1,6 +1,6 @@
 import { AppError } from "@newleaf/shared/problems";
 import { z } from "zod";
-import { decideRequest, standingOf } from "../../authority/approvals.ts";
+import { decideRequest, standingOf } from "../../authority/enrollment/approvals.ts";
 import type { Authority } from "../../authority/authority.ts";
 import { isoTime } from "../../authority/issue.ts";
 import type { RequestRow } from "../../store/enrollments.ts";

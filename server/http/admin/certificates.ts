@@ -5,7 +5,7 @@ import { z } from "zod";
 import type { Authority } from "../../authority/authority.ts";
 import { isoTime } from "../../authority/issue.ts";
 import { chainOf } from "../../authority/issuers.ts";
-import { parseReason, releaseHold, revoke } from "../../authority/revoke.ts";
+import { parseReason, releaseHold, revoke } from "../../authority/revocation/revoke.ts";
 import type { CertificateRow } from "../../store/certificates.ts";
 import {
   type AnswerOf,

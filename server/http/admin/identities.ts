@@ -1,9 +1,9 @@
 import { z } from "zod";
 import type { Authority, Caller } from "../../authority/authority.ts";
-import { addIdentity, changeIdentity, removeIdentity, setSuspended } from "../../authority/identities.ts";
-import { requireIdentity } from "../../authority/inventory.ts";
+import { addIdentity, changeIdentity, removeIdentity, setSuspended } from "../../authority/inventory/identities.ts";
+import { requireIdentity } from "../../authority/inventory/inventory.ts";
 import { isoTime } from "../../authority/issue.ts";
-import { grantRecovery } from "../../authority/tokens.ts";
+import { grantRecovery } from "../../authority/enrollment/tokens.ts";
 import { identityId, listOf, time } from "./answer-schemas.ts";
 import { describeIdentities, describeIdentity, identityAnswer, identityWithWarnings } from "./identity-answer.ts";
 import type { Answer } from "./operation.ts";

@@ -2,7 +2,7 @@
 import { AppError } from "@newleaf/shared/problems";
 import { z } from "zod";
 import type { Authority } from "../../authority/authority.ts";
-import { type HostStanding, readStandings } from "../../authority/host-standing.ts";
+import { type HostStanding, readStandings } from "../../authority/inventory/host-standing.ts";
 import { isoTime } from "../../authority/issue.ts";
 import type { IdentityRow } from "../../store/identities.ts";
 import type { LeafBrief } from "../../store/standings.ts";

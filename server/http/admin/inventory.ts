@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { applyInventory } from "../../authority/inventory.ts";
-import { planInventory } from "../../authority/inventory-plan.ts";
+import { applyInventory } from "../../authority/inventory/inventory.ts";
+import { planInventory } from "../../authority/inventory/plan.ts";
 import { count, identityId } from "./answer-schemas.ts";
 import { operation } from "./operation.ts";
 import { inventorySchema } from "./schemas.ts";

@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Authority } from "../../authority/authority.ts";
 import { isoTime } from "../../authority/issue.ts";
 import { describeCrl } from "../../authority/publications.ts";
-import { publishCrl } from "../../authority/publish-crl.ts";
+import { publishCrl } from "../../authority/revocation/publish-crl.ts";
 import type { IssuerRow } from "../../store/issuers.ts";
 import { type AnswerOf, count, issuerState, listOf, nullable, time } from "./answer-schemas.ts";
 import { operation } from "./operation.ts";

@@ -1,8 +1,8 @@
 import { AppError } from "@newleaf/shared/problems";
 import { z } from "zod";
 import { isoTime } from "../../authority/issue.ts";
-import { lineageStory } from "../../authority/lineage-story.ts";
-import { releaseLineage } from "../../authority/lineage.ts";
+import { lineageStory } from "../../authority/lineage/story.ts";
+import { releaseLineage } from "../../authority/lineage/lineage.ts";
 import type { LineageRow } from "../../store/lineages.ts";
 import { type AnswerOf, count, fingerprint, identityId, listOf, nullable, serial, time } from "./answer-schemas.ts";
 import { certificateAnswer, describeCertificate } from "./certificates.ts";

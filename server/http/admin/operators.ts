@@ -1,7 +1,13 @@
 import { z } from "zod";
 import type { Authority } from "../../authority/authority.ts";
 import { isoTime } from "../../authority/issue.ts";
-import { addOperator, listOperators, removeOperator, requireOperator, setRole } from "../../authority/operators.ts";
+import {
+  addOperator,
+  listOperators,
+  removeOperator,
+  requireOperator,
+  setRole,
+} from "../../authority/inventory/operators.ts";
 import type { IdentityRow } from "../../store/identities.ts";
 import {
   type AnswerOf,

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { isoTime } from "../../authority/issue.ts";
-import { liftPauses, listPauses } from "../../authority/pauses.ts";
+import { liftPauses, listPauses } from "../../authority/herd/pauses.ts";
 import type { PauseRow } from "../../store/pauses.ts";
 import { type AnswerOf, count, fingerprint, identityId, listOf, nullable, serial, time } from "./answer-schemas.ts";
 import { operation } from "./operation.ts";

@@ -5,12 +5,17 @@ import { AppError } from "@newleaf/shared/problems";
 import { normaliseSerial } from "@newleaf/shared/serial-number";
 import { z } from "zod";
 import type { Authority, Caller } from "../../authority/authority.ts";
-import { readConfirmations, type Unconfirmed } from "../../authority/confirmations.ts";
-import { importCrl } from "../../authority/import-crl.ts";
+import { readConfirmations, type Unconfirmed } from "../../authority/revocation/confirmations.ts";
+import { importCrl } from "../../authority/revocation/import-crl.ts";
 import { isoTime } from "../../authority/issue.ts";
 import { describeCrl } from "../../authority/publications.ts";
-import { type IssuerStep, revokeIssuer } from "../../authority/revoke-issuer.ts";
-import { parseReason, revoke, type RevocationOutcome, type RevocationTarget } from "../../authority/revoke.ts";
+import { type IssuerStep, revokeIssuer } from "../../authority/revocation/revoke-issuer.ts";
+import {
+  parseReason,
+  revoke,
+  type RevocationOutcome,
+  type RevocationTarget,
+} from "../../authority/revocation/revoke.ts";
 import { type AnswerOf, count, fingerprint, hostTime, identityId, nullable, serial, time } from "./answer-schemas.ts";
 import { crlAnswer } from "./issuers.ts";
 import { operation } from "./operation.ts";

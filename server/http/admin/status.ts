@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { attentionKinds } from "../../authority/attention.ts";
+import { attentionKinds } from "../../authority/status/attention.ts";
 import { isoTime } from "../../authority/issue.ts";
-import { readStatus, type Status } from "../../authority/status.ts";
+import { readStatus, type Status } from "../../authority/status/status.ts";
 import { type AnswerOf, certificateState, count, issuerState, nullable, profileName, time } from "./answer-schemas.ts";
 import { operation } from "./operation.ts";
 

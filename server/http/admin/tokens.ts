@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { isoTime } from "../../authority/issue.ts";
-import { createToken, revokeToken } from "../../authority/tokens.ts";
+import { createToken, revokeToken } from "../../authority/enrollment/tokens.ts";
 import type { TokenRow } from "../../store/enrollments.ts";
 import { fingerprint, identityId, listOf, nullable, time } from "./answer-schemas.ts";
 import { operation } from "./operation.ts";

@@ -3,7 +3,7 @@ import { AppError } from "@newleaf/shared/problems";
 import { z } from "zod";
 import type { Authority } from "../../authority/authority.ts";
 import { isoTime } from "../../authority/issue.ts";
-import { parseReason } from "../../authority/revoke.ts";
+import { parseReason } from "../../authority/revocation/revoke.ts";
 import { adoptUnvouched, revokeUnvouched } from "../../authority/unvouched.ts";
 import type { UnvouchedRow } from "../../store/restores.ts";
 import { type AnswerOf, fingerprint, identityId, listOf, nullable, serial, time } from "./answer-schemas.ts";

@@ -1,6 +1,6 @@
 import { AppError, isProblemCode } from "@newleaf/shared/problems";
 import { StaleBasis } from "../store.ts";
-import { batchJournal, withoutJournal } from "./batch-journal.ts";
+import { batchJournal, withoutJournal } from "./journal/batch.ts";
 import type { Command, WriteContext, Writes } from "./commands.ts";
 import { prepare } from "./database.ts";
 

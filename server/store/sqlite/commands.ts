@@ -1,7 +1,7 @@
 import type { JournalAppender } from "../journal/appender.ts";
 import type { Store } from "../store.ts";
 import { type AuditChain, auditChain, auditWrites } from "./audit.ts";
-import { journalWrites } from "./batch-journal.ts";
+import { journalWrites } from "./journal/batch.ts";
 import { certificateWrites } from "./certificates.ts";
 import { type Connection, prepare } from "./database.ts";
 import { enrollmentWrites } from "./enrollments.ts";

@@ -1,7 +1,7 @@
 /** The agent, told by a real service to come back later: it waits as long as it is told, spread out, and never beyond half of what its leaf has left. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { renewalLimits } from "../../../server/authority/admission.ts";
+import { renewalLimits } from "../../../server/authority/herd/admission.ts";
 import { tell } from "../../support/agent-story.ts";
 import { busyLine } from "../../support/busy-line.ts";
 

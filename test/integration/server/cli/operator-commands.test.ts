@@ -7,7 +7,7 @@ import { after, before, beforeEach, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { keyFingerprint } from "@newleaf/shared/fingerprint";
 import { readToken } from "@newleaf/shared/token";
-import { readOperatorFiles, writeNextKey } from "../../../../server/cli/operator-files.ts";
+import { readOperatorFiles, writeNextKey } from "../../../../server/cli/operator/files.ts";
 import { call, csrFor, newKey } from "../../../support/agent-client.ts";
 import { openSsl } from "../../../support/openssl.ts";
 import { type OperatorCommands, operatorCommands } from "../../../support/operator-commands.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { describe, it } from "node:test";
-import { createCrowd } from "../../../../server/authority/crowd.ts";
+import { createCrowd } from "../../../../server/authority/herd/crowd.ts";
 import { watchCrowd } from "../../../../server/http/crowd-watch.ts";
 import { until } from "../../../support/agent.ts";
 

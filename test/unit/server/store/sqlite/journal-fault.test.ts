@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { renameSync, statSync } from "node:fs";
 import { describe, it } from "node:test";
 import { verifyAuditChain } from "../../../../../server/audit-chain.ts";
-import { replayJournal } from "../../../../../server/store/sqlite/replay.ts";
+import { replayJournal } from "../../../../../server/store/sqlite/journal/replay.ts";
 import { assertSameTables } from "../../../../support/database-tables.ts";
 import { needs } from "../../../../support/programs.ts";
 import * as f from "../fixture.ts";

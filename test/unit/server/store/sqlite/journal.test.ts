@@ -21,7 +21,7 @@ import Database from "better-sqlite3";
 import type { JournalPosition } from "../../../../../server/store/journal.ts";
 import { commandText, formatLine } from "../../../../../server/store/journal/line.ts";
 import { listSegments, readTail } from "../../../../../server/store/journal/segments.ts";
-import { replayJournal } from "../../../../../server/store/sqlite/replay.ts";
+import { replayJournal } from "../../../../../server/store/sqlite/journal/replay.ts";
 import { assertSameTables } from "../../../../support/database-tables.ts";
 import * as f from "../fixture.ts";
 import { kinds, linesOf, newHome, note } from "../journal-home.ts";
