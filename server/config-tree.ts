@@ -48,6 +48,9 @@ const schedule = z.string({ error: scheduleNeeded }).refine(isCron, scheduleNeed
 const syslogNeeded = "must be udp://host:port or tcp://host:port, or null";
 const syslogUrl = z.string({ error: syslogNeeded }).regex(/^(udp|tcp):\/\/[^/\s]+:\d{1,5}$/, syslogNeeded);
 
+const keepNeeded = "must be a number of backups from 1 to 1000";
+const day = 86_400_000;
+
 /** Every key of newleaf.yml with its default. */
 export const tree = z.strictObject({
   caName: z.string().trim().min(1).max(40).prefault("Newleaf"),
@@ -76,7 +79,7 @@ export const tree = z.strictObject({
   backup: section({
     schedule: schedule.nullable().prefault("17 3 * * *"),
     directory: absolutePath.nullable().prefault(null),
-    keep: z.int().min(1).max(1000).prefault(7),
+    keep: z.int().min(1, keepNeeded).max(1000, keepNeeded).prefault(7),
     recipients: z.array(z.string().regex(/^age1[0-9a-z]{20,}$/, "must be age recipients: age1…")).prefault([]),
   }),
   audit: section({
@@ -86,7 +89,12 @@ export const tree = z.strictObject({
       syslog: syslogUrl.nullable().prefault(null),
     }),
   }),
-  retention: section({ expired: positiveDuration.nullable().prefault("400d") }),
+  retention: section({
+    expired: duration
+      .refine((ms) => ms >= day, "must be 1d or longer, or null: keep them for ever")
+      .nullable()
+      .prefault("400d"),
+  }),
   metrics: section({ perIdentityMax: z.int().min(0).max(100_000).prefault(1000) }),
   changes: section({ maxHeld: z.int().min(0).max(100_000).prefault(2000) }),
   log: section({ level: z.enum(["debug", "info", "warn", "error"]).prefault("info") }),

@@ -16,6 +16,7 @@ import { AppError } from "@newleaf/shared/problems";
 import { auditEntry, systemCaller } from "../authority/authority.ts";
 import type { Voided } from "../store/restores.ts";
 import { readCopyFacts } from "../store/sqlite/copy-facts.ts";
+import { lockJournal } from "../store/sqlite/lock.ts";
 import { migrateFile, openSqliteStore } from "../store/sqlite/store.ts";
 import { replayJournal, type ReplayResult } from "../store/sqlite/journal/replay.ts";
 import type { Store } from "../store/store.ts";
@@ -115,7 +116,7 @@ async function build(stage: string, dataDir: string, options: RestoreOptions): P
   migrateFile(found.database);
 
   // 2. The journal.
-  const replayed = replay(found, options);
+  const replayed = await replay(found, options);
   const facts = readCopyFacts(found.database);
 
   // 3. Evidence, floors, void.
@@ -171,7 +172,7 @@ function requireJournalDecision({ manifest, texts }: Found, options: RestoreOpti
   );
 }
 
-function replay({ manifest, database }: Found, { journal }: RestoreOptions): ReplayResult | null {
+async function replay({ manifest, database }: Found, { journal }: RestoreOptions): Promise<ReplayResult | null> {
   if (journal === null) return null;
   if (!existsSync(journal)) throw new AppError("not-found", `There is no directory ${journal} with a journal`);
   const from = manifest.facts.journal;
@@ -181,7 +182,24 @@ function replay({ manifest, database }: Found, { journal }: RestoreOptions): Rep
       "This backup was made without a journal, or while the journal lacked something: the one given does not follow it. Restore it with --no-journal",
     );
   }
+  using held = await lockUnlessReadOnly(journal);
+  // Named for its end: the lock goes when the replay is done.
+  void held;
   return replayJournal({ database, directory: journal, from });
+}
+
+/**
+ * A service that still writes to the journal would make its end a moving one, and go on revoking what the restored one does not know.
+ * Where nothing can be written (a copy, a read-only mount) nobody writes.
+ * @throws AppError conflict
+ */
+async function lockUnlessReadOnly(journal: string): Promise<Disposable | null> {
+  try {
+    return await lockJournal(journal);
+  } catch (error) {
+    if (error instanceof AppError && error.code === "issuer-unavailable") return null;
+    throw error;
+  }
 }
 
 function keyFile(issuerId: string): string {

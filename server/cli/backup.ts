@@ -194,6 +194,8 @@ interface RestoreCommandOptions {
 }
 
 function addRestore(group: Command, terminal: Terminal): void {
+  // Both are one option to the parser, and the later one would win without a word.
+  const said = new Set<string>();
   offlineCommand(group, {
     usage: "restore <dir>",
     summary: "make a data directory from a backup, its journal and what hosts know; offline, all or nothing",
@@ -204,6 +206,8 @@ function addRestore(group: Command, terminal: Terminal): void {
     notes:
       "First make sure that the old service is stopped and stays so: two that run from one history revoke and number apart.\nWithout the journal nothing that happened after the backup is known but what the CRLs say; see docs/backup.md.",
   })
+    .on("option:journal", () => said.add("--journal"))
+    .on("option:no-journal", () => said.add("--no-journal"))
     .option("--data <dir>", "the new data directory: empty, or not there yet")
     .option("--journal <dir>", "directory of the journal: everything after the backup is carried out again")
     .option("--no-journal", "there is none, or it is lost")
@@ -217,6 +221,7 @@ function addRestore(group: Command, terminal: Terminal): void {
     .option("--json", "print what was done as JSON")
     .action(async (directory: string, options: RestoreCommandOptions) => {
       const { data, journal, crl, unsigned, keys, identityFile } = options;
+      if (said.size > 1) throw new UsageError("Say either --journal DIR or --no-journal");
       if (data === undefined)
         throw new UsageError("Say with --data DIR where to restore to: a directory that is empty or not there");
       const report = await restore({

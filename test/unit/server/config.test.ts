@@ -111,6 +111,7 @@ suite("configuration", () => {
       "backup.schedule": "0 4 * * 1",
       "backup.directory": "/mnt/backups",
       "backup.keep": "3",
+      "retention.expired": "30d",
       "backup.recipients": "age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqq",
       "audit.checkpoints.file": "/mnt/checkpoints",
       "audit.checkpoints.syslog": "udp://127.0.0.1:514",
@@ -192,6 +193,8 @@ suite("configuration", () => {
     assert.match(refusal("publicUrl: https://ca.internal"), /publicUrl.*RFC 5280/);
     assert.match(refusal("listen: {agents: 8443}"), /listen\.agents/);
     assert.match(refusal("listen: {agents: '127.0.0.1:70000'}"), /listen\.agents/);
+    assert.match(refusal("retention: {expired: 1s}"), /retention\.expired: must be 1d or longer/);
+    assert.match(refusal("backup: {keep: 0}"), /backup\.keep: must be a number of backups/);
     assert.match(refusal("profiles: {agent: {keys: [rsa-1024]}}"), /profiles\.agent\.keys/);
   });
 

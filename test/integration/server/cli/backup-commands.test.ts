@@ -42,6 +42,8 @@ describe("backups on the command line", () => {
     const keys = join(service.dataDir, "issuers");
     assert.match((await newleaf(["backup", "restore", made.path, "--data", target])).err, /--keys/);
     assert.equal((await newleaf(["backup", "restore", made.path])).code, 2);
+    const both = await newleaf(["backup", "restore", made.path, "--data", target, "--no-journal", "--journal", keys]);
+    assert.deepEqual([both.code, /either --journal DIR or --no-journal/.test(both.err)], [2, true], both.err);
     const restored = await newleaf(["backup", "restore", made.path, "--data", target, "--keys", keys]);
     assert.equal(restored.code, 0, restored.err);
     assert.match(restored.out, /NOT COMPLETE: there was no journal/);
