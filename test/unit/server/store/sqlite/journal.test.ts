@@ -145,6 +145,8 @@ describe("a journal that does not fit its database", () => {
 
     rmSync(home.journal, { recursive: true });
     cpSync(old.journal, home.journal, { recursive: true });
+    // Whether a copy keeps the mode depends on the version of Node.
+    chmodSync(home.journal, 0o700);
     for (const what of ["three", "four"]) await home.run((store) => note(store, what));
     copyFileSync(new2.database, home.path);
     await refused(/different histories from line 4 on/);
@@ -159,7 +161,7 @@ describe("a journal that does not fit its database", () => {
     await other.run(async () => {});
     copyFileSync(other.path, home.path);
     await refused(/was not written with this database/);
-    assert.deepEqual([...new Set(kinds(home.events))], ["based", "exposed"], "nothing was changed on the way");
+    assert.deepEqual([...new Set(kinds(home.events))], ["based"], "nothing was changed on the way");
   });
 
   it("begins anew, and says so, when lines are missing from it", async () => {
