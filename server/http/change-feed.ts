@@ -43,6 +43,8 @@ export function changeFeed(authority: Authority, stopping: AbortSignal) {
         slots.release(leaf.identity);
       }
       leaf = await stillAdmitted(authority, leaf.serial);
+      // It was there until now, however long it waited; unless it left.
+      if (!gone.signal.aborted) authority.presence.polled(leaf.identity);
     }
   };
 }

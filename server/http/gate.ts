@@ -27,8 +27,11 @@ export function gate(authority: Authority, { renewalPath }: { renewalPath?: stri
     const toRenew = request.method === "POST" && request.path === renewalPath;
     const leaf = await admit(authority, context.caller, peerOf(request), { toRenew });
     context.leaf = leaf;
-    if (context.listener === "agents" && leaf.profile !== "operator")
-      await recordUse(authority, leaf, context.caller.address);
+    if (context.listener === "agents" && leaf.profile !== "operator") {
+      const noted = recordUse(authority, leaf, context.caller.address);
+      // A renewal does not wait for it: both go into one commit, and the issuance says where it was asked from.
+      if (!toRenew) await noted;
+    }
     next();
   };
 }
