@@ -10,6 +10,7 @@ import { checkKey, checkNames } from "../ca/policy.ts";
 import { leafNames } from "../ca/leaf.ts";
 import type { CertificateRow, PresentedLeaf } from "../store/certificates.ts";
 import type { IdentityRow } from "../store/identities.ts";
+import type { LineageRow } from "../store/lineages.ts";
 import { StaleBasis } from "../store/store.ts";
 import { perHour, type Rate } from "./allowance.ts";
 import { auditEntry, onFreshBasis, type Authority, type Caller } from "./authority.ts";
@@ -67,6 +68,9 @@ async function decideAndIssue(
   const now = authority.clock.now();
   if (leaf.lineage === null)
     throw new AppError("not-permitted", "A certificate of the service itself does not renew here");
+  // Before the successor: the commit checks this generation, so a leaf issued after this line makes the decision stale.
+  const lineage = await authority.store.findLineage(leaf.lineage);
+  if (lineage === null) throw new AppError("internal", "The presented leaf names a lineage that does not exist");
   const successor = await authority.store.findSuccessor(leaf.serial);
   const fit = leaf.state === "replaced" || wasSuperseded(leaf);
   if (!fit) refuseUnfit(leaf, now, authority.config.lineage.overlap);
@@ -91,7 +95,7 @@ async function decideAndIssue(
     case "issue":
     case "repeat":
     case "replace":
-      return issueSuccessor(authority, caller, leaf, csr, action);
+      return issueSuccessor(authority, caller, { leaf, lineage, csr, action });
     default:
       return action satisfies never;
   }
@@ -99,12 +103,18 @@ async function decideAndIssue(
 
 type Issuing = Extract<RenewalAction, { kind: "issue" | "repeat" | "replace" }>;
 
+interface Successor {
+  readonly leaf: PresentedLeaf;
+  /** As it was before the action was decided. */
+  readonly lineage: LineageRow;
+  readonly csr: ParsedCsr;
+  readonly action: Issuing;
+}
+
 async function issueSuccessor(
   authority: Authority,
   caller: Caller,
-  leaf: PresentedLeaf,
-  csr: ParsedCsr,
-  action: Issuing,
+  { leaf, lineage, csr, action }: Successor,
 ): Promise<Renewed> {
   const now = authority.clock.now();
   const { store, config } = authority;
@@ -127,8 +137,6 @@ async function issueSuccessor(
     return { certificate: action.successor, again: true };
   }
 
-  const lineage = await store.findLineage(leaf.lineage ?? "");
-  if (lineage === null) throw new AppError("internal", "The presented leaf names a lineage that does not exist");
   refuseFlood(authority, lineage.id, profile.validity);
   const replaced = action.kind === "issue" ? null : action.successor;
   const request = {
