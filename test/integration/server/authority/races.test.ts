@@ -117,6 +117,18 @@ describe("between decision and write", () => {
     });
   });
 
+  it("a renewal that lands while another is decided is replaced by it: one leaf waits, not two", async () => {
+    const host = await settled(service, "overtaken");
+    const authority = pausedAfter("findSuccessor", () => renew(service, host));
+    const leaf = (await authority.store.findPresented(host.answer.serial)) ?? assert.fail();
+    await renewUseCase(authority, stranger(), leaf, csrFor(await newKey()));
+    const leaves = await authority.store.listLineageCertificates(host.answer.lineage);
+    assert.deepEqual(
+      leaves.map(({ state }) => state),
+      ["current", "replaced", "pending"],
+    );
+  });
+
   it("a pending leaf that is replaced while it authenticates locks the lineage", async () => {
     const first = await settled(service, "replaced-meanwhile");
     const pending = await renew(service, first);
